@@ -42,9 +42,14 @@ class Happened(StrEnum):
     UNKNOWN = "unknown"
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+).encode
+
+
 def canonical_json(value: Any) -> str:
     """The one text of a JSON value: sorted keys, no spaces, UTF-8; NaN and infinities are refused (RFC 8785 subset)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,265 @@
+"""The port to durable state: every verb is one transaction, and every move of a run commits with its audit entries.
+
+Adapters live in ``remediator/stores/`` and must pass tests/stores/. Times are the store's own clock. All verbs raise
+StoreUnavailable when the store cannot answer; what else they raise stands at each verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from remediator.arrival import Arrival, Receipt
+from remediator.audit import AuditRecord, Entry
+from remediator.guard import Limit
+from remediator.incident import Incident
+from remediator.run import Run, State
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EffectRow:
+    """One licence and what came of it. ``state``: ``intent`` (acting, or died acting), ``done``, ``failed``, ``unknown``.
+
+    Unique by (run_id, step, attempt): the only permission to act, used at most once.
+    """
+
+    id: str
+    run_id: str
+    step: int
+    attempt: int
+    epoch: int
+    action: str
+    target: str
+    subject: str
+    effect: str
+    state: str
+    change: Mapping[str, Any]
+    outcome: Mapping[str, Any]
+    licensed_at: float
+    finished_at: float | None
+
+
+class Claim(NamedTuple):
+    """A run that is now ours, its incident, and the licences it has had, oldest first."""
+
+    run: Run
+    incident: Incident
+    effects: tuple[EffectRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LicenceRequest:
+    """Everything that is decided in the licence transaction, immediately before an effect.
+
+    ``run`` is the run as it will be once licensed. ``max_runs`` is how many running runs may act on ``subject`` of
+    ``target`` at once. ``approval`` is the digest a person must have granted, or "".
+    """
+
+    run: Run
+    step: int
+    attempt: int
+    action: str
+    target: str
+    subject: str
+    effect: str
+    change: Mapping[str, Any]
+    incident_key: str
+    limits: Sequence[Limit]
+    max_runs: int
+    approval: str
+    entry: Entry
+
+
+class Licence(NamedTuple):
+    """The committed permission to act once."""
+
+    run: Run
+    effect_id: str
+
+
+class Refusal(NamedTuple):
+    """Why there is no licence. ``kind`` is ``hold``, ``deny`` or ``cancel``; nothing was written and nothing consumed."""
+
+    kind: str
+    reason: str
+    message: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Approval:
+    """A question to people: may exactly these changes be made? ``digest`` binds the answer to what was shown."""
+
+    id: str
+    run_id: str
+    digest: str
+    changes: Sequence[Mapping[str, Any]]
+    state: str
+    needed: int
+    requested_at: float
+    expires_at: float
+    votes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+
+
+class Pause(NamedTuple):
+    """A kill switch in force. ``scope``: ``global``, ``rule:NAME`` or ``target:NAME``; ``until`` None means until resumed."""
+
+    scope: str
+    reason: str
+    actor: str
+    since: float
+    until: float | None
+
+
+class Counts(NamedTuple):
+    """Figures for metrics and readiness."""
+
+    states: Mapping[str, int]
+    oldest_due: float | None
+    """When the longest-waiting run that could be claimed now became due; None when nothing waits."""
+    approvals_pending: int
+    audit_records: int
+
+
+class Store(Protocol):
+    """Durable state. One instance per process; every verb may be called concurrently."""
+
+    # life
+    async def open(self) -> None:
+        """Open, migrate and take what must be held alone. Raises StoreError that says what to do."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, release everything."""
+        ...
+
+    async def ping(self) -> None:
+        """Prove that a commit is possible now."""
+        ...
+
+    # intake
+    async def intake(self, arrival: Arrival) -> Receipt:
+        """Commit a delivery: incidents, runs, cancellations and audit. Concurrent calls may share one commit."""
+        ...
+
+    async def remember(self, rules: Mapping[str, str], *entries: Entry) -> None:
+        """Keep rule bodies by digest, so that runs can be read back after the rule was edited."""
+        ...
+
+    async def rule_body(self, digest: str) -> str:
+        """The body kept under ``digest``. Raises NotFound."""
+        ...
+
+    # runs
+    async def claim(self, owner: str, lease: float, most: int) -> Sequence[Claim]:
+        """Take up to ``most`` due runs: epoch + 1 and a lease of ``lease`` seconds each.
+
+        Due are queued and held runs whose time has come, and running or verifying ones that are due and whose lease
+        ran out. No run is claimed while as many running runs as allowed act on one of its targets.
+        """
+        ...
+
+    async def renew(self, runs: Sequence[Run], lease: float) -> Collection[str]:
+        """Lengthen leases by epoch; returns the ids of runs that are no longer ours."""
+        ...
+
+    async def save(self, run: Run, *entries: Entry) -> Run:
+        """Write ``run`` as moved and its audit entries. Raises Lost when epoch or version differ."""
+        ...
+
+    async def licence(self, request: LicenceRequest) -> Licence | Refusal:
+        """The licence transaction: fence, pauses, incident still open, approval, limits, spend, intent. Raises Lost."""
+        ...
+
+    async def conclude(
+        self, run: Run, effect_id: str, state: str, outcome: Mapping[str, Any], *entries: Entry
+    ) -> Run:
+        """Write what came of a licence together with the run's next state. Raises Lost; then call ``late``."""
+        ...
+
+    async def late(self, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry) -> None:
+        """Evidence from an owner that lost its run: appended and shown, never moves the run."""
+        ...
+
+    async def within(self, limits: Sequence[Limit], run: Run, incident_key: str, targets: Sequence[str]) -> Refusal | None:
+        """Whether the limits would allow a licence now; reads only."""
+        ...
+
+    async def next_due(self) -> float | None:
+        """When the next run that nobody holds becomes due (store clock), or None."""
+        ...
+
+    async def run(self, run_id: str) -> Run:
+        """One run. Raises NotFound. ``@latest`` names the newest."""
+        ...
+
+    async def runs(
+        self, *, states: Sequence[State] = (), rule: str = "", incident: str = "", before: str = "", limit: int = 100
+    ) -> Sequence[Run]:
+        """Runs, newest first, that sort before the id ``before``."""
+        ...
+
+    async def effects(self, run_id: str) -> Sequence[EffectRow]:
+        """The licences of a run, oldest first."""
+        ...
+
+    async def incident(self, incident_id: str) -> Incident:
+        """One incident. Raises NotFound."""
+        ...
+
+    async def incidents(self, *, open_only: bool = False, before: str = "", limit: int = 100) -> Sequence[Incident]:
+        """Incidents, newest first."""
+        ...
+
+    async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
+        """Incidents by id, for showing many runs."""
+        ...
+
+    # people
+    async def ask(self, run: Run, approval: Approval, *entries: Entry) -> Run:
+        """Hold ``run`` and put a question to people; an older open question of the run is superseded. Raises Lost."""
+        ...
+
+    async def approval(self, run_id: str) -> Approval | None:
+        """The newest question of a run, or None."""
+        ...
+
+    async def vote(self, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
+        """A person's answer. Raises NotFound, and Conflict when the question is not open or shows another digest."""
+        ...
+
+    async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person cancels a run that has not begun to act. Raises NotFound, Conflict."""
+        ...
+
+    async def pause(self, pause: Pause) -> None:
+        """Engage or replace a pause; effective for every licence after this commit."""
+        ...
+
+    async def resume(self, scope: str, actor: str, comment: str) -> None:
+        """Release a pause and wake the runs it held. Raises NotFound."""
+        ...
+
+    async def pauses(self) -> Sequence[Pause]:
+        """Pauses in force."""
+        ...
+
+    # audit
+    async def append(self, *entries: Entry) -> None:
+        """Record what moves no run: log-ins, refusals, reloads, exports."""
+        ...
+
+    async def audit(
+        self, *, after: int = 0, before: int = 0, limit: int = 100, run: str = "", rule: str = "", event: str = ""
+    ) -> Sequence[AuditRecord]:
+        """Records in rising order after ``after``; with ``before`` > 0 the newest below it, falling."""
+        ...
+
+    def audit_stream(self) -> AsyncIterator[AuditRecord]:
+        """Every record in rising order, for verification and export."""
+        ...
+
+    async def counts(self) -> Counts:
+        """Figures for metrics and readiness."""
+        ...
