@@ -227,7 +227,7 @@ def start_prometheus(
 
     ``config`` is its configuration as text and then the whole of it. Without one, it scrapes ``targets``
     (``host:port`` or the URL of a server), evaluates the rules of ``rules`` (file name → text) and
-    ``rule_files`` every ``interval``, and sends alerts to ``alertmanagers``. Prometheus 2 looks at its targets
+    ``rule_files`` every ``interval``, and sends alerts to ``alertmanagers``. Prometheus 2 asks its targets
     for the first time about five seconds after it started, whatever ``interval`` says.
     """
     launch = _Launch(name="prometheus")
