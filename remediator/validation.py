@@ -1,0 +1,210 @@
+"""pydantic's findings in our words, at the place in the file where a person must change something."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from remediator.document import Document, Path
+from remediator.problem import Problem, nearest
+
+_KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a map",
+    "model_type": "a map",
+    "model_attributes_type": "a map",
+    "mapping_type": "a map",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def found(value: Any) -> str:
+    """``value`` as a person would name it in a report, cut to a short length."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a map"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, str):
+        return f'"{value[:60]}{"…" if len(value) > 60 else ""}"'
+    return f"the number {value}"
+
+
+def field_names(model: type[BaseModel]) -> list[str]:
+    """The keys that ``model`` takes in a file: aliases where there are any, none that a program fills in."""
+    return [
+        field.alias or name
+        for name, field in model.model_fields.items()
+        if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("readOnly"))
+    ]
+
+
+def model_problems(
+    document: Document,
+    path: Path,
+    model: type[BaseModel],
+    error: ValidationError,
+    *,
+    ignore: Iterable[Path] = (),
+    later: Mapping[str, str] | None = None,
+    later_id: str = "rule/later",
+) -> list[Problem]:
+    """One problem for each finding of ``error``, made when the data at ``path`` was read as ``model``.
+
+    Findings at or around the paths in ``ignore`` (relative to ``path``; values with placeholders) are left
+    out. ``later`` maps keys that exist in a coming version to what to write until then.
+    """
+    skipped = tuple(ignore)
+    out: list[Problem] = []
+    said: set[tuple[Path, str]] = set()
+    for detail in error.errors(include_url=False, include_context=True):
+        loc = _real(document, path, detail["loc"])
+        if skipped and any(_touches(loc, other) for other in skipped):
+            continue
+        problem = _translate(document, path, loc, model, detail, later or {}, later_id)
+        # A union reports every branch at the same place; the first says enough.
+        if (spot := (loc, problem.id)) not in said:
+            said.add(spot)
+            out.append(problem)
+    return out
+
+
+def _touches(loc: Path, other: Path) -> bool:
+    shorter = min(len(loc), len(other))
+    return loc[:shorter] == other[:shorter]
+
+
+def _real(document: Document, path: Path, loc: Sequence[str | int]) -> Path:
+    """``loc`` as it leads through the data, without what pydantic adds (names of union branches, ``[key]``)."""
+    value: Any = document.data
+    for part in path:
+        value = value[part]
+    out: list[str | int] = []
+    for index, part in enumerate(loc):
+        if isinstance(value, Mapping) and isinstance(part, str) and (part in value or index == len(loc) - 1):
+            if part == "[key]":
+                continue
+            out.append(part)
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            out.append(part)
+            value = value[part]
+    return tuple(out)
+
+
+def _translate(
+    document: Document,
+    path: Path,
+    loc: Path,
+    model: type[BaseModel],
+    detail: ErrorDetails,
+    later: Mapping[str, str],
+    later_id: str,
+) -> Problem:
+    at, kind, context, value = path + loc, detail["type"], detail.get("ctx", {}), detail["input"]
+    key = str(loc[-1]) if loc else ""
+    if kind == "extra_forbidden":
+        if key in later:
+            return document.problem(
+                at, later_id, f'"{key}" comes in a later version', hint=later[key], key=True
+            )
+        known = _known(model, loc[:-1])
+        hint = nearest(key, known) or (
+            f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if len(known) <= 8 else ""
+        )
+        return document.problem(at, "value/unknown-key", f'unknown key "{key}"', hint=hint, key=True)
+    if kind == "missing":
+        name = str(detail["loc"][-1])
+        return document.problem(
+            path + loc[:-1] if loc and loc[-1] == name else at,
+            "value/missing",
+            f'"{name}" is missing',
+            hint=_description(model, detail["loc"]),
+            key=False,
+        )
+    if kind in _KINDS:
+        hint = f'quote it: "{value}"' if kind == "string_type" and _scalar(value) else ""
+        return document.problem(at, "value/type", f"expected {_KINDS[kind]}, found {found(value)}", hint=hint)
+    if kind in ("enum", "literal_error"):
+        choices = [
+            word.strip("' ") for word in str(context.get("expected", "")).replace(" or ", ",").split(",")
+        ]
+        message = f"{found(value)} is not one of {', '.join(choices)}"
+        return document.problem(
+            at, "value/choice", message, hint=nearest(value, choices) if isinstance(value, str) else ""
+        )
+    return document.problem(at, "value/invalid", _sentence(kind, context, value, detail["msg"]))
+
+
+def _sentence(kind: str, context: Mapping[str, Any], value: Any, message: str) -> str:
+    if kind in _BOUNDS:
+        bound, words = _BOUNDS[kind]
+        return f"expected {words} {context[bound]}, found {value}"
+    if kind == "string_pattern_mismatch":
+        return f"{found(value)} does not have the form {context['pattern']}"
+    if kind == "too_short":
+        return f"expected at least {context['min_length']} of them, found {context['actual_length']}"
+    if kind == "value_error" and "error" in context:
+        return str(context["error"])
+    return message[:1].lower() + message[1:]
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _models(annotation: Any) -> Iterable[Any]:
+    """The types inside Annotated, Optional and unions."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _models(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for inner in get_args(annotation):
+            yield from _models(inner)
+    else:
+        yield annotation
+
+
+def _walk(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[type[BaseModel] | None, str]:
+    """The innermost model that ``loc`` leads to, and the description of the last field on the way."""
+    current: list[Any] = [model]
+    description = ""
+    for part in loc:
+        following: list[Any] = []
+        for candidate in current:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                for name, field in candidate.model_fields.items():
+                    if part in (field.alias, name):
+                        description = field.description or ""
+                        following.extend(_models(field.annotation))
+            elif get_origin(candidate) in (list, tuple, dict) or get_args(candidate):
+                following.extend(_models(get_args(candidate)[-1]))
+        current = following or current
+    found_ = next((c for c in current if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return found_, description
+
+
+def _known(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    inner, _ = _walk(model, loc)
+    return field_names(inner) if inner is not None else []
+
+
+def _description(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    return _walk(model, loc)[1]
