@@ -65,9 +65,7 @@ def one(documents: list[dict[str, Any]], kind: str, suffix: str = "") -> dict[st
     return found[0]
 
 
-@pytest.mark.parametrize(
-    "values", [LEAST, SCALING, FULL, POSTGRES], ids=["least", "scaling", "full", "postgres"]
-)
+@pytest.mark.parametrize("values", [LEAST, SCALING, FULL, POSTGRES], ids=["least", "scaling", "full", "postgres"])
 def test_lint_finds_nothing(values: dict[str, Any]) -> None:
     """Helm's linter, with warnings counted as errors, has nothing to say against the chart."""
     report = helm_python.lint(CHART, values, strict=True)
@@ -75,9 +73,7 @@ def test_lint_finds_nothing(values: dict[str, Any]) -> None:
     assert [message for message in report["messages"] if message["severity"] >= 2] == []
 
 
-@pytest.mark.parametrize(
-    "values", [LEAST, SCALING, FULL, POSTGRES], ids=["least", "scaling", "full", "postgres"]
-)
+@pytest.mark.parametrize("values", [LEAST, SCALING, FULL, POSTGRES], ids=["least", "scaling", "full", "postgres"])
 def test_every_document_is_an_object_with_a_name_and_labels(values: dict[str, Any]) -> None:
     """Every rendered document parses and says what it is, and no two have the same kind, place and name."""
     documents = render(values)
@@ -90,11 +86,11 @@ def test_every_document_is_an_object_with_a_name_and_labels(values: dict[str, An
     assert len(seen) == len(documents)
 
 
-def test_the_verbs_are_exactly_the_table() -> None:
-    """The chart grants get on named Deployments and get, patch, update on their scale, and nothing else."""
-    granted = {
+def grants(values: dict[str, Any]) -> set[tuple[str, ...]]:
+    """Everything the rendered roles allow: kind, namespace, group, resource, name, verb."""
+    return {
         (role["kind"], role["metadata"]["namespace"], group, resource, name, verb)
-        for role in render(FULL)
+        for role in render(values)
         if role["kind"] in {"Role", "ClusterRole"}
         for rule in role["rules"]
         for group in rule["apiGroups"]
@@ -102,20 +98,22 @@ def test_the_verbs_are_exactly_the_table() -> None:
         for name in rule.get("resourceNames", ["*"])
         for verb in rule["verbs"]
     }
-    table = {
+
+
+def test_the_verbs_are_exactly_the_table() -> None:
+    """The chart grants reading and scaling of named Deployments, sight of autoscalers, and nothing else."""
+    verbs = {"deployments": ["get"], "deployments/scale": ["get", "patch", "update"]}
+    listed = {"production": ["minting-worker", "minting-service"], "staging": ["minting-worker"]}
+    table: set[tuple[str, ...]] = {
         ("Role", namespace, "apps", resource, name, verb)
-        for namespace, names in {
-            "production": ["minting-worker", "minting-service"],
-            "staging": ["minting-worker"],
-        }.items()
+        for namespace, names in listed.items()
         for name in names
-        for resource, verbs in {
-            "deployments": ["get"],
-            "deployments/scale": ["get", "patch", "update"],
-        }.items()
-        for verb in verbs
+        for resource in verbs
+        for verb in verbs[resource]
     }
-    assert granted == table
+    assert grants({**FULL, "checkAutoscalers": False}) == table
+    sight = {("Role", place, "autoscaling", "horizontalpodautoscalers", "*", "list") for place in listed}
+    assert grants(FULL) == table | sight
 
 
 def test_each_grant_is_bound_to_our_account_only() -> None:
@@ -137,9 +135,7 @@ def test_nothing_is_granted_until_it_is_listed() -> None:
     documents = render(LEAST)
     assert not [d for d in documents if d["kind"] in {"Role", "RoleBinding"}]
     assert one(documents, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
-    assert (
-        one(render(SCALING), "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
-    )
+    assert one(render(SCALING), "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
 
 
 def test_the_pod_meets_the_restricted_standard() -> None:
@@ -249,9 +245,7 @@ def test_the_network_is_closed_but_for_the_listed_peers() -> None:
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     [ingress] = policy["ingress"]
     assert ingress["ports"] == [{"port": "http", "protocol": "TCP"}]
-    assert ingress["from"] == [
-        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-    ]
+    assert ingress["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
     dns, api = policy["egress"]
     assert {port["port"] for port in dns["ports"]} == {53}
     assert api["to"] == [{"ipBlock": {"cidr": "192.0.2.10/32"}}]
