@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 # reproduces it.
 hypothesis.settings.register_profile("remediator", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("remediator")
+
+# Python 3.11 makes an event loop for whoever first asks for one, and the plugins for asyncio and virtual time
+# ask even in tests that need none. Nobody would close that loop; having set none, they are told there is none.
+asyncio.set_event_loop(None)
 
 
 def _children() -> dict[int, str]:
