@@ -13,7 +13,7 @@ from typing import NamedTuple
 from remediator.alert import Alert, Delivery
 from remediator.audit import Entry
 from remediator.incident import HISTORY, Incident, Notice, observe
-from remediator.run import Run, State
+from remediator.run import Lock, Run, State
 
 
 class RuleRef(NamedTuple):
@@ -22,7 +22,7 @@ class RuleRef(NamedTuple):
     rule: str
     digest: str
     mode: str
-    targets: tuple[str, ...]
+    locks: tuple[Lock, ...]
     wait: float
     """``when.for`` in seconds: the run is due this long after the incident's first start."""
 
@@ -177,7 +177,7 @@ def _open_runs(
             created_at=now,
             updated_at=now,
             due_at=due,
-            targets=ref.targets,
+            locks=ref.locks,
         )
         out.runs.append(run)
         opened.append(run.id)

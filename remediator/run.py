@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from remediator.errors import StateError
 
@@ -63,6 +63,23 @@ MOVES: Mapping[tuple[State, State], str] = {
 """Every move there is, and what it means."""
 
 
+class Lock(NamedTuple):
+    """What a run may be the only one to act on: a subject of a target (``""`` is the whole target).
+
+    ``most`` is how many running runs the target allows on one subject; 1 unless the settings say otherwise.
+    """
+
+    target: str
+    subject: str
+    most: int
+
+    def overlaps(self, other: Lock) -> bool:
+        """Whether both are about the same thing, or one is about the whole target of the other."""
+        return self.target == other.target and (
+            not self.subject or not other.subject or self.subject == other.subject
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """One carrying-out of one rule for one incident. Immutable; ``move`` returns the run after the move.
@@ -88,9 +105,14 @@ class Run:
     created_at: float
     updated_at: float
     due_at: float
-    targets: tuple[str, ...]
+    locks: tuple[Lock, ...]
     tries: int = 0
     progress: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets the run may act on."""
+        return tuple(dict.fromkeys(lock.target for lock in self.locks))
 
     @property
     def live(self) -> bool:
@@ -115,7 +137,7 @@ class Run:
         """
         if (self.state, to) not in MOVES:
             raise StateError(f"run {self.id}: no move from {self.state} to {to}")
-        held = to in (State.RUNNING, State.VERIFYING)
+        owned = to is State.RUNNING
         return replace(
             self,
             state=to,
@@ -123,8 +145,8 @@ class Run:
             message=message,
             updated_at=now,
             wake_at=self.wake_at if wake_at is None else wake_at,
-            owner=self.owner if held else "",
-            lease_until=self.lease_until if held else 0.0,
+            owner=self.owner if owned else "",
+            lease_until=self.lease_until if owned else 0.0,
             progress=self.progress if progress is None else progress,
             mode=self.mode if mode is None else mode,
             tries=self.tries if tries is None else tries,

@@ -52,8 +52,8 @@ class Claim(NamedTuple):
 class LicenceRequest:
     """Everything that is decided in the licence transaction, immediately before an effect.
 
-    ``run`` is the run as it will be once licensed. ``max_runs`` is how many running runs may act on ``subject`` of
-    ``target`` at once. ``approval`` is the digest a person must have granted, or "".
+    ``run`` is the run as it will be once licensed. ``approval`` is the digest of the change that a person must have
+    granted, or "".
     """
 
     run: Run
@@ -66,7 +66,6 @@ class LicenceRequest:
     change: Mapping[str, Any]
     incident_key: str
     limits: Sequence[Limit]
-    max_runs: int
     approval: str
     entry: Entry
 

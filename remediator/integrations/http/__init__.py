@@ -1,0 +1,1 @@
+"""Any service with an HTTP API: look with ``http.get``, act with ``http.post``."""

@@ -1,0 +1,48 @@
+"""``http.get``: ask a service something and keep its answer as evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from remediator.errors import PermanentError, TemporaryError
+from remediator.integrations._body import readable
+from remediator.integrations._client import Unanswered
+from remediator.integrations.http._path import Path, Query, plain_path, with_query
+from remediator.integrations.http.target import HttpTarget
+from remediator.probe import Probe, ProbeContext
+
+
+class Get(Probe[HttpTarget]):
+    """Sends one GET and returns status, body and duration. Any status but a redirect is evidence, also 500."""
+
+    path: Path = Field(description="Path below the target's base_url, such as `/health/detailed`.")
+    query: Query = Field(default_factory=dict, description="Query parameters, as plain text.")
+
+    def needs(self) -> Mapping[str, str]:
+        """The path must be permitted."""
+        return {"paths": plain_path(self.path)}
+
+    async def read(self, target: HttpTarget, context: ProbeContext) -> Mapping[str, Any]:
+        """The answer as evidence. Raises TemporaryError without an answer, PermanentError on a redirect."""
+        began = context.clock.monotonic()
+        try:
+            answer = await target.send("GET", with_query(self.path, self.query), headers=target.headers)
+        except Unanswered as error:
+            raise TemporaryError(str(error), reason="unanswered") from error
+        if answer.broken:
+            raise TemporaryError(f"the answer to GET {self.path} broke off", reason="unanswered")
+        if 300 <= answer.status < 400:
+            raise PermanentError(
+                f"GET {self.path} answered {answer.status}, a redirect, which is not followed; "
+                "write the final address as base_url and path",
+                reason="redirect",
+            )
+        return {
+            "status": answer.status,
+            "headers": {"content-type": answer.content_type},
+            "seconds": round(context.clock.monotonic() - began, 6),
+            **readable(answer),
+        }

@@ -1,0 +1,72 @@
+"""Decisions that every store makes inside its transactions, written once: locks, limits, pauses and approvals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from remediator.clock import format_duration
+from remediator.guard import Limit
+from remediator.incident import Incident
+from remediator.run import Lock, Run
+from remediator.store import Approval, LicenceRequest, Pause, Refusal
+
+RECHECK = 15.0
+"""When a hold has no known end, it is looked at again after this many seconds."""
+
+OUTCOME_STATES = frozenset(("done", "failed", "unknown"))
+
+
+def busy(locks: Sequence[Lock], active: Iterable[Lock]) -> bool:
+    """Whether as many running runs as allowed already hold one of ``locks``."""
+    held = list(active)
+    return any(sum(other.overlaps(lock) for other in held) >= lock.most for lock in locks)
+
+
+def paused(pauses: Iterable[Pause], run: Run, now: float) -> Refusal | None:
+    """The refusal of a pause in force for ``run``."""
+    scopes = {"global", f"rule:{run.rule}", *(f"target:{name}" for name in run.targets)}
+    for pause in pauses:
+        if pause.scope in scopes and (pause.until is None or pause.until > now):
+            return Refusal("hold", "paused", f"paused ({pause.scope}) by {pause.actor}: {pause.reason}", pause.until)
+    return None
+
+
+def gone(incident: Incident) -> Refusal | None:
+    """The refusal for an incident that has ended."""
+    if incident.open:
+        return None
+    return Refusal("cancel", "resolved", "the alert resolved before this effect began")
+
+
+def over_limit(limit: Limit, count: int, until: float | None) -> Refusal | None:
+    """The refusal of one limit, given how many other runs count and when the count will have fallen."""
+    if count < limit.runs:
+        return None
+    window = format_duration(limit.window)
+    if limit.since == "end":
+        message = f"another run of this {limit.scope} ended less than {window} ago or still goes on"
+    else:
+        message = f"{count} runs of this {limit.scope} were licensed within {window}; at most {limit.runs} may be"
+    return Refusal("hold", limit.guard, message, until)
+
+
+def scope_value(limit: Limit, rule: str, incident_key: str, target: str) -> tuple[str, str]:
+    """Column of the ledger and its value for a limit's scope; an empty column means every row."""
+    columns = {"rule": ("rule", rule), "incident": ("incident_key", incident_key), "target": ("target", target)}
+    return columns.get(limit.scope, ("", ""))
+
+
+def approved(request: LicenceRequest, approval: Approval | None, now: float) -> Refusal | None:
+    """The refusal when a person must have granted exactly this change and has not."""
+    if not request.approval:
+        return None
+    if approval is None or approval.state != "granted" or approval.expires_at <= now:
+        return Refusal("hold", "approval", "nobody has granted this change")
+    if not any(_same(change, request) for change in approval.changes):
+        return Refusal("hold", "approval", "what was granted is not what would be done now")
+    return None
+
+
+def _same(change: Mapping[str, Any], request: LicenceRequest) -> bool:
+    return bool(change.get("step") == request.step and change.get("digest") == request.approval)

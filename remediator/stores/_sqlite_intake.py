@@ -1,0 +1,93 @@
+"""The intake transaction of the SQLite store (design D1): load histories, settle, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from remediator.arrival import Arrival, Receipt, Settled, settle
+from remediator.audit import Entry
+from remediator.ids import Ids
+from remediator.incident import HISTORY, Incident
+from remediator.run import NOT_STARTED, State
+from remediator.stores._sqlite_rows import INCIDENT, RUN, incident_row, read_incident, read_run, run_row
+from remediator.stores._sqlite_write import write_run
+from remediator.stores._sqlite_writer import Transaction, insert_rows
+
+
+def intake(transaction: Transaction, arrivals: Sequence[Arrival], ids: Ids, tolerance: float) -> list[Receipt]:
+    """Everything the deliveries mean, written in this transaction."""
+    keys = {sighting.key for arrival in arrivals for sighting in arrival.sightings}
+    histories = _histories(transaction, keys)
+    settled = settle(arrivals, histories, ids, transaction.now, tolerance)
+    _write(transaction, arrivals, settled)
+    transaction.record(*settled.entries)
+    if settled.closed:
+        _close_runs(transaction, settled)
+    return settled.receipts
+
+
+def _histories(transaction: Transaction, keys: set[str]) -> dict[str, list[Incident]]:
+    histories: dict[str, list[Incident]] = {key: [] for key in keys}
+    rows = transaction.all(
+        f"SELECT {INCIDENT} FROM incident WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key, id DESC",  # noqa: S608
+        json.dumps(sorted(keys)),
+    )
+    for row in rows:
+        history = histories[row[1]]
+        if len(history) < HISTORY:
+            history.append(read_incident(row))
+    return histories
+
+
+def _write(transaction: Transaction, arrivals: Sequence[Arrival], settled: Settled) -> None:
+    connection = transaction.connection
+    insert_rows(
+        connection,
+        "delivery",
+        "id,source,received_at,body_sha256,body",
+        [
+            (receipt.delivery_id, a.source, a.received_at, a.delivery.digest, a.delivery.body)
+            for a, receipt in zip(arrivals, settled.receipts, strict=True)
+        ],
+    )
+    insert_rows(connection, "incident", INCIDENT, [incident_row(i) for i in settled.opened.values()])
+    for incident in settled.changed.values():
+        row = incident_row(incident)
+        transaction.run(
+            "UPDATE incident SET members = ?, opened_at = ?, seen_at = ?, ended_at = ? WHERE id = ?", *row[3:], row[0]
+        )
+    if settled.seen:
+        transaction.run(
+            "UPDATE incident SET seen_at = ? WHERE id IN (SELECT value FROM json_each(?))",
+            transaction.now,
+            json.dumps(list(settled.seen)),
+        )
+    insert_rows(connection, "run", RUN, [run_row(run) for run in settled.runs])
+
+
+def _close_runs(transaction: Transaction, settled: Settled) -> None:
+    rows = transaction.all(
+        f"SELECT {RUN} FROM run WHERE incident_id IN (SELECT value FROM json_each(?))"  # noqa: S608
+        " AND state IN ('queued','held','verifying')",
+        json.dumps(list(settled.closed)),
+    )
+    for run in map(read_run, rows):
+        if run.state is State.VERIFYING:
+            # It waits for exactly this: let it look now instead of at its next turn.
+            transaction.run("UPDATE run SET wake_at = ? WHERE id = ?", transaction.now, run.id)
+        elif run.state in NOT_STARTED:
+            why = settled.closed[run.incident_id]
+            message = f"the incident ended ({why}) before the run began to act"
+            write_run(transaction, run.move(State.CANCELLED, why, message, now=transaction.now))
+            transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run.id)
+            transaction.record(
+                Entry(
+                    event="run.cancelled",
+                    actor="remediator",
+                    run_id=run.id,
+                    rule=run.rule,
+                    rule_digest=run.rule_digest,
+                    detail={"reason": why, "message": message, "was": run.state.value},
+                )
+            )

@@ -1,0 +1,259 @@
+"""The transactions of a run's life in the SQLite store: claim (D2), licence and outcome (D3), limits (D5)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from remediator.action import canonical_json
+from remediator.audit import Entry
+from remediator.errors import Lost
+from remediator.guard import Limit
+from remediator.ids import Ids
+from remediator.run import Lock, Run, State
+from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
+from remediator.stores import _decide
+from remediator.stores._sqlite_people import all_pauses, newest_approval
+from remediator.stores._sqlite_rows import (
+    EFFECT,
+    INCIDENT,
+    RUN,
+    read_effect,
+    read_incident,
+    read_locks,
+    read_run,
+)
+from remediator.stores._sqlite_write import fence, write_run
+from remediator.stores._sqlite_writer import Transaction
+
+_PAGE = 64
+_CLAIMED = {"queued": "run.started", "held": "run.resumed", "running": "run.recovered"}
+
+
+def free_all(transaction: Transaction) -> None:
+    """End every lease: called when the file was locked, which proves that no earlier owner lives."""
+    transaction.run("UPDATE run SET lease_until = 0 WHERE state IN ('running','verifying') AND lease_until > 0")
+
+
+def claim(transaction: Transaction, owner: str, lease: float, most: int) -> list[Claim]:
+    """Take up to ``most`` due runs whose locks are free, those that waited longest first."""
+    chosen = _choose(transaction, most)
+    if not chosen:
+        return []
+    ids = json.dumps(list(chosen))
+    transaction.run(
+        "UPDATE run SET epoch = epoch + 1, version = version + 1, owner = ?, lease_until = ?, updated_at = ?,"
+        " tries = tries + (state = 'running'), state = CASE state WHEN 'verifying' THEN 'verifying' ELSE 'running' END"
+        " WHERE id IN (SELECT value FROM json_each(?))",
+        owner,
+        transaction.now + lease,
+        transaction.now,
+        ids,
+    )
+    rows = transaction.all(f"SELECT {RUN} FROM run WHERE id IN (SELECT value FROM json_each(?))", ids)  # noqa: S608
+    runs = [read_run(row) for row in rows]
+    for run in runs:
+        event = _CLAIMED.get(chosen[run.id])
+        if event is not None:
+            detail = {"epoch": run.epoch, "owner": owner}
+            transaction.record(_entry(event, run, detail))
+    return _with_context(transaction, runs, ids)
+
+
+def _choose(transaction: Transaction, most: int) -> dict[str, str]:
+    now, chosen = transaction.now, dict[str, str]()
+    active: list[Lock] = []
+    for run_id, locks, lease_until in transaction.all("SELECT id, locks, lease_until FROM run WHERE state = 'running'"):
+        active += read_locks(locks)
+        # A dead owner's run is taken over with the locks it holds.
+        if lease_until <= now and len(chosen) < most:
+            chosen[run_id] = "running"
+    full: list[str] = []
+    while len(chosen) < most:
+        rows = transaction.all(
+            "SELECT id, locks, state FROM run WHERE state IN ('queued','held','verifying') AND wake_at <= ?"
+            " AND lease_until <= ? AND locks NOT IN (SELECT value FROM json_each(?))"
+            " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY wake_at, id LIMIT ?",
+            now,
+            now,
+            json.dumps(full),
+            json.dumps(list(chosen)),
+            min(_PAGE, most - len(chosen)),
+        )
+        for run_id, text, state in rows:
+            locks = read_locks(text)
+            if state == "verifying":
+                chosen[run_id] = state
+            elif _decide.busy(locks, active):
+                full.append(text)
+            else:
+                chosen[run_id] = state
+                active += locks
+        if not rows:
+            break
+    return chosen
+
+
+def _with_context(transaction: Transaction, runs: Sequence[Run], ids: str) -> list[Claim]:
+    incident_ids = json.dumps([run.incident_id for run in runs])
+    rows = transaction.all(
+        f"SELECT {INCIDENT} FROM incident WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608
+        incident_ids,
+    )
+    incidents = {row[0]: read_incident(row) for row in rows}
+    effects: dict[str, list[EffectRow]] = defaultdict(list)
+    for row in transaction.all(
+        f"SELECT {EFFECT} FROM effect WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id",  # noqa: S608
+        ids,
+    ):
+        effects[row[1]].append(read_effect(row))
+    runs = sorted(runs, key=lambda run: (run.wake_at, run.id))
+    return [Claim(run, incidents[run.incident_id], tuple(effects[run.id])) for run in runs]
+
+
+def renew(transaction: Transaction, runs: Sequence[Run], lease: float) -> Collection[str]:
+    """Lengthen leases by id and epoch; ids that are no longer held so are lost."""
+    lost = set()
+    for run in runs:
+        changed = transaction.run(
+            "UPDATE run SET lease_until = ? WHERE id = ? AND epoch = ? AND owner = ?",
+            transaction.now + lease,
+            run.id,
+            run.epoch,
+            run.owner,
+        )
+        if not changed:
+            lost.add(run.id)
+    return lost
+
+
+def save(transaction: Transaction, run: Run, entries: Sequence[Entry]) -> Run:
+    """Fence, write, record."""
+    fence(transaction, run)
+    if run.state is State.VERIFYING:
+        woken, claimed = transaction.one("SELECT wake_at, updated_at FROM run WHERE id = ?", run.id)
+        if woken > claimed:
+            # The incident ended while this owner was looking: look again at once, not at the next turn.
+            run = replace(run, wake_at=min(woken, run.wake_at))
+    written = write_run(transaction, run)
+    transaction.record(*entries)
+    return written
+
+
+def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Licence | Refusal:
+    """Everything that must hold at the moment of the permission, then the intent; a refusal writes nothing."""
+    run, now = request.run, transaction.now
+    fence(transaction, run)
+    row = transaction.one(f"SELECT {INCIDENT} FROM incident WHERE id = ?", run.incident_id)  # noqa: S608
+    refusal = (
+        _decide.gone(read_incident(row))
+        or _decide.paused(all_pauses(transaction.connection), run, now)
+        or _decide.approved(request, _approval(transaction, request), now)
+        or over(transaction.connection, request.limits, run, request.incident_key, request.target, now)
+    )
+    if refusal is not None:
+        return refusal
+    if transaction.one(
+        "SELECT 1 FROM effect WHERE run_id = ? AND step = ? AND attempt = ?", run.id, request.step, request.attempt
+    ):
+        raise Lost(f"run {run.id}: step {request.step} already had licence {request.attempt}")
+    effect_id = ids()
+    transaction.run(
+        "INSERT INTO effect (id,run_id,step,attempt,epoch,rule,incident_key,action,target,subject,effect,state,change,"
+        "outcome,licensed_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,'intent',?,'{}',?)",
+        effect_id,
+        run.id,
+        request.step,
+        request.attempt,
+        run.epoch,
+        run.rule,
+        request.incident_key,
+        request.action,
+        request.target,
+        request.subject,
+        request.effect,
+        canonical_json(request.change),
+        now,
+    )
+    written = write_run(transaction, run)
+    transaction.record(request.entry)
+    return Licence(written, effect_id)
+
+
+def _approval(transaction: Transaction, request: LicenceRequest) -> Any:
+    return newest_approval(transaction.connection, request.run.id) if request.approval else None
+
+
+def over(
+    connection: sqlite3.Connection, limits: Sequence[Limit], run: Run, incident_key: str, target: str, now: float
+) -> Refusal | None:
+    """The refusal of the first limit that other runs have used up, or None."""
+    for limit in limits:
+        column, value = _decide.scope_value(limit, run.rule, incident_key, target)
+        scope = f"{column} = ? AND " if column else ""
+        values: list[Any] = [value] if column else []
+        cutoff = now - limit.window
+        if limit.since == "start":
+            at, extra = "max(licensed_at)", "licensed_at > ? AND "
+            values += [cutoff, cutoff, run.id, limit.runs]
+        else:
+            at, extra = "CASE WHEN max(over_at IS NULL) THEN NULL ELSE max(over_at) END", ""
+            values += [cutoff, run.id, limit.runs]
+        rows = connection.execute(
+            f"SELECT {at} AS at FROM effect WHERE {scope}{extra}(over_at IS NULL OR over_at > ?)"  # noqa: S608
+            " AND run_id <> ? GROUP BY run_id ORDER BY at IS NOT NULL, at DESC LIMIT ?",
+            values,
+        ).fetchall()
+        ends = [row[0] for row in rows]
+        until = min(ends) + limit.window if ends and None not in ends else None
+        refusal = _decide.over_limit(limit, len(ends), until)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def conclude(
+    transaction: Transaction,
+    run: Run,
+    effect_id: str,
+    state: str,
+    outcome: Mapping[str, Any],
+    entries: Sequence[Entry],
+) -> Run:
+    """Write what came of a licence with the run's next state."""
+    fence(transaction, run)
+    transaction.run(
+        "UPDATE effect SET state = ?, outcome = ?, finished_at = ? WHERE id = ? AND run_id = ?",
+        state,
+        canonical_json(outcome),
+        transaction.now,
+        effect_id,
+        run.id,
+    )
+    written = write_run(transaction, run)
+    transaction.record(*entries)
+    return written
+
+
+def late(
+    transaction: Transaction, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry
+) -> None:
+    """Append evidence; moves nothing."""
+    transaction.run(
+        "INSERT INTO effect_evidence (effect_id,state,outcome,at) VALUES (?,?,?,?)",
+        effect_id,
+        state,
+        canonical_json(outcome),
+        transaction.now,
+    )
+    transaction.record(entry)
+
+
+def _entry(event: str, run: Run, detail: Mapping[str, Any]) -> Entry:
+    return Entry(
+        event=event, actor="remediator", run_id=run.id, rule=run.rule, rule_digest=run.rule_digest, detail=detail
+    )

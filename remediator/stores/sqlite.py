@@ -1,0 +1,412 @@
+"""The embedded store: one SQLite file, one process, WAL with synchronous=FULL, one writer thread and one reader thread.
+
+Sources: sqlite.org/wal.html (WAL does not work on network file systems), sqlite.org/pragma.html#pragma_synchronous
+(NORMAL may lose acknowledged commits on power loss, so it is FULL here).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from remediator.arrival import Arrival, Receipt
+from remediator.audit import AuditRecord, Entry
+from remediator.clock import Clock
+from remediator.errors import NotFound, StoreError, StoreUnavailable
+from remediator.guard import Limit
+from remediator.ids import Ids
+from remediator.incident import Incident
+from remediator.run import Run, State
+from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Refusal
+from remediator.stores import _sqlite_intake, _sqlite_people, _sqlite_runs
+from remediator.stores._sqlite_rows import (
+    AUDIT,
+    EFFECT,
+    INCIDENT,
+    RUN,
+    read_audit,
+    read_effect,
+    read_incident,
+    read_run,
+)
+from remediator.stores._sqlite_writer import Transaction, Writer
+from remediator.stores.migrations import migrations, pending
+
+R = TypeVar("R")
+_CLOCK_SLACK = 1.0
+
+
+class SqliteStore:
+    """``Store`` on one SQLite file, or on ``:memory:`` for tests.
+
+    ``inline`` executes everything in the caller's thread, which makes it deterministic under virtual time.
+    ``tolerance`` is how far apart, in seconds, two starts of one life may lie (D1: at least twice the
+    evaluation interval of the alerting rules).
+    """
+
+    def __init__(
+        self, path: str, *, clock: Clock, ids: Ids, tolerance: float = 60.0, inline: bool = False
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._ids = ids
+        self._tolerance = tolerance
+        self._inline = inline or path == ":memory:"
+        self._lock_file: int | None = None
+        self._writer: Writer | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._arrivals: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
+        self._gathering = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # life ------------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Lock the file, open it, migrate, and free the runs of the process that held it before."""
+        if self._path != ":memory:":
+            self._take_file()
+        connection = self._connect()
+        try:
+            self._migrate(connection)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: not usable as a store: {error}") from None
+        self._reader = connection if self._path == ":memory:" else self._connect(readonly=True)
+        if not self._inline:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+        self._writer = Writer(connection, self._clock, inline=self._inline)
+        self._writer.start()
+        # The file's lock is ours, so every earlier owner is dead and no lease has to be waited for.
+        await self._write(_sqlite_runs.free_all)
+
+    async def close(self) -> None:
+        """Finish what was submitted, close the file and give it free."""
+        if self._writer is not None:
+            await self._writer.stop()
+        if self._pool is not None:
+            await asyncio.to_thread(self._pool.shutdown)
+        for connection in (self._reader, self._writer.connection if self._writer else None):
+            if connection is not None:
+                connection.close()
+        self._writer = self._reader = None
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
+
+    def _take_file(self) -> None:
+        path = Path(self._path)
+        if not path.parent.is_dir():
+            raise StoreError(f"{path.parent}: no such directory; create it, or set storage.url to another place")
+        try:
+            self._lock_file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{path}: another process has this store open; SQLite serves one replica") from None
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be opened: {error.strerror}") from None
+
+    def _connect(self, *, readonly: bool = False) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA wal_autocheckpoint=4000")
+            if readonly:
+                connection.execute("PRAGMA query_only=ON")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: cannot be opened as a SQLite file: {error}") from None
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migration (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+            " sha256 TEXT NOT NULL, applied_at REAL NOT NULL)"
+        )
+        applied = connection.execute("SELECT version, sha256 FROM migration ORDER BY version").fetchall()
+        for migration in pending(migrations("sqlite"), applied):
+            values = (migration.version, migration.name, migration.sha256, self._clock.now())
+            connection.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}")
+            connection.execute("INSERT INTO migration VALUES (?,?,?,?)", values)
+            connection.execute("COMMIT")
+
+    async def ping(self) -> None:
+        """Commit nothing, which still proves that a commit is possible."""
+        await self._write(lambda transaction: transaction.run("UPDATE pause SET since = since WHERE scope = ''"))
+
+    async def _write(self, operation: Callable[[Transaction], R]) -> R:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        return await self._writer.submit(operation)
+
+    async def _act(self, operation: Callable[[Transaction], R]) -> R:
+        # Leases and windows are measured with this clock; while it lags behind what was committed, nothing acts.
+        behind = self._writer.behind() if self._writer is not None else 0.0
+        if behind > _CLOCK_SLACK:
+            raise StoreUnavailable(f"the host's clock went back by {behind:.1f} s; nothing acts until it has caught up")
+        return await self._write(operation)
+
+    async def _read(self, operation: Callable[[sqlite3.Connection], R]) -> R:
+        reader = self._reader
+        if reader is None:
+            raise StoreUnavailable("the store is not open")
+        try:
+            if self._pool is None:
+                return operation(reader)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, operation, reader)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from None
+
+    # intake ----------------------------------------------------------------------------------------------------------
+
+    async def intake(self, arrival: Arrival) -> Receipt:
+        """Commit one delivery; deliveries that wait at the same time share the commit."""
+        if self._inline:
+            return (await self._write(lambda t: _sqlite_intake.intake(t, [arrival], self._ids, self._tolerance)))[0]
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._arrivals.append((arrival, future))
+        if not self._gathering:
+            self._gathering = True
+            task = asyncio.create_task(self._gather())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def _gather(self) -> None:
+        # While one batch is being committed the next one gathers: few statements for many deliveries.
+        try:
+            while self._arrivals:
+                batch, self._arrivals = self._arrivals, []
+                await self._intake_batch(batch)
+        finally:
+            self._gathering = False
+
+    async def _intake_batch(self, batch: Sequence[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
+        arrivals = [arrival for arrival, _ in batch]
+        try:
+            receipts = await self._write(lambda t: _sqlite_intake.intake(t, arrivals, self._ids, self._tolerance))
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+                for pair in batch:  # One of them is the cause: let only that one fail.
+                    await self._intake_batch([pair])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), receipt in zip(batch, receipts, strict=True):
+            if not future.done():  # Done already when the sender was told 503 in the meantime; it will send again.
+                future.set_result(receipt)
+
+    async def remember(self, rules: Mapping[str, str], *entries: Entry) -> None:
+        """Keep rule bodies by digest."""
+
+        def operation(transaction: Transaction) -> None:
+            transaction.run(
+                "INSERT OR IGNORE INTO rule_version SELECT key, value, ? FROM json_each(?)",
+                transaction.now,
+                json.dumps(dict(rules)),
+            )
+            transaction.record(*entries)
+
+        await self._write(operation)
+
+    async def rule_body(self, digest: str) -> str:
+        """The body kept under ``digest``. Raises NotFound."""
+        row = await self._read(
+            lambda c: c.execute("SELECT body FROM rule_version WHERE digest = ?", (digest,)).fetchone()
+        )
+        if row is None:
+            raise NotFound(f"no rule with digest {digest}")
+        return str(row[0])
+
+    # runs ------------------------------------------------------------------------------------------------------------
+
+    async def claim(self, owner: str, lease: float, most: int) -> Sequence[Claim]:
+        """Take due runs. Raises StoreUnavailable while the host's clock is behind."""
+        return await self._act(lambda transaction: _sqlite_runs.claim(transaction, owner, lease, most))
+
+    async def renew(self, runs: Sequence[Run], lease: float) -> Collection[str]:
+        """Lengthen leases; the ids of runs that are no longer ours."""
+        return await self._act(lambda transaction: _sqlite_runs.renew(transaction, runs, lease))
+
+    async def save(self, run: Run, *entries: Entry) -> Run:
+        """Write a moved run with its entries. Raises Lost."""
+        return await self._write(lambda transaction: _sqlite_runs.save(transaction, run, entries))
+
+    async def licence(self, request: LicenceRequest) -> Licence | Refusal:
+        """The licence transaction. Raises Lost."""
+        return await self._act(lambda transaction: _sqlite_runs.licence(transaction, request, self._ids))
+
+    async def conclude(
+        self, run: Run, effect_id: str, state: str, outcome: Mapping[str, Any], *entries: Entry
+    ) -> Run:
+        """Write an outcome and the run's next state. Raises Lost."""
+        return await self._write(
+            lambda transaction: _sqlite_runs.conclude(transaction, run, effect_id, state, outcome, entries)
+        )
+
+    async def late(self, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry) -> None:
+        """Append evidence of an owner that lost its run."""
+        await self._write(lambda transaction: _sqlite_runs.late(transaction, effect_id, state, outcome, entry))
+
+    async def within(
+        self, limits: Sequence[Limit], run: Run, incident_key: str, targets: Sequence[str]
+    ) -> Refusal | None:
+        """Whether the limits would allow a licence now."""
+        now = self._clock.now()
+
+        def operation(connection: sqlite3.Connection) -> Refusal | None:
+            for target in targets or ("",):
+                refusal = _sqlite_runs.over(connection, limits, run, incident_key, target, now)
+                if refusal is not None:
+                    return refusal
+            return None
+
+        return await self._read(operation)
+
+    async def next_due(self) -> float | None:
+        """When the next run that nobody holds becomes due."""
+        row = await self._read(
+            lambda c: c.execute(
+                "SELECT min(wake_at) FROM run WHERE state IN ('queued','held','verifying') AND lease_until = 0"
+            ).fetchone()
+        )
+        return None if row is None or row[0] is None else float(row[0])
+
+    async def run(self, run_id: str) -> Run:
+        """One run, or the newest for ``@latest``. Raises NotFound."""
+        latest = run_id == "@latest"
+        where, values = ("1 ORDER BY id DESC LIMIT 1", ()) if latest else ("id = ?", (run_id,))
+        row = await self._read(lambda c: c.execute(f"SELECT {RUN} FROM run WHERE {where}", values).fetchone())  # noqa: S608
+        if row is None:
+            raise NotFound(f'there is no run "{run_id}"')
+        return read_run(row)
+
+    async def runs(
+        self, *, states: Sequence[State] = (), rule: str = "", incident: str = "", before: str = "", limit: int = 100
+    ) -> Sequence[Run]:
+        """Runs, newest first."""
+        where = ["1"]
+        values: list[Any] = []
+        if states:
+            where.append(f"state IN ({','.join('?' * len(states))})")
+            values += [state.value for state in states]
+        for column, value in (("rule", rule), ("incident_id", incident)):
+            if value:
+                where.append(f"{column} = ?")
+                values.append(value)
+        if before:
+            where.append("id < ?")
+            values.append(before)
+        sql = f"SELECT {RUN} FROM run WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608
+        rows = await self._read(lambda c: c.execute(sql, (*values, limit)).fetchall())
+        return [read_run(row) for row in rows]
+
+    async def effects(self, run_id: str) -> Sequence[EffectRow]:
+        """The licences of a run, oldest first."""
+        sql = f"SELECT {EFFECT} FROM effect WHERE run_id = ? ORDER BY id"  # noqa: S608
+        rows = await self._read(lambda c: c.execute(sql, (run_id,)).fetchall())
+        return [read_effect(row) for row in rows]
+
+    async def incident(self, incident_id: str) -> Incident:
+        """One incident. Raises NotFound."""
+        found = await self.incidents_of((incident_id,))
+        if incident_id not in found:
+            raise NotFound(f'there is no incident "{incident_id}"')
+        return found[incident_id]
+
+    async def incidents(self, *, open_only: bool = False, before: str = "", limit: int = 100) -> Sequence[Incident]:
+        """Incidents, newest first."""
+        where = "ended_at IS NULL" if open_only else "1"
+        sql = f"SELECT {INCIDENT} FROM incident WHERE {where} AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+        rows = await self._read(lambda c: c.execute(sql, (before or "~", limit)).fetchall())
+        return [read_incident(row) for row in rows]
+
+    async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
+        """Incidents by id."""
+        sql = f"SELECT {INCIDENT} FROM incident WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
+        rows = await self._read(lambda c: c.execute(sql, (json.dumps(sorted(ids)),)).fetchall())
+        return {row[0]: read_incident(row) for row in rows}
+
+    # people ----------------------------------------------------------------------------------------------------------
+
+    async def ask(self, run: Run, approval: Approval, *entries: Entry) -> Run:
+        """Hold a run and ask people. Raises Lost."""
+        return await self._write(lambda transaction: _sqlite_people.ask(transaction, run, approval, entries))
+
+    async def approval(self, run_id: str) -> Approval | None:
+        """The newest question of a run, or None."""
+        return await self._read(lambda c: _sqlite_people.newest_approval(c, run_id))
+
+    async def vote(self, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
+        """A person's answer. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _sqlite_people.vote(t, run_id, digest, actor, yes, comment))
+
+    async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person cancels what has not begun. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _sqlite_people.cancel(t, run_id, actor, comment))
+
+    async def pause(self, pause: Pause) -> None:
+        """Engage or replace a pause."""
+        await self._write(lambda t: _sqlite_people.pause(t, pause))
+
+    async def resume(self, scope: str, actor: str, comment: str) -> None:
+        """Release a pause. Raises NotFound."""
+        await self._write(lambda t: _sqlite_people.resume(t, scope, actor, comment))
+
+    async def pauses(self) -> Sequence[Pause]:
+        """Pauses in force."""
+        now = self._clock.now()
+        return await self._read(lambda c: [p for p in _sqlite_people.all_pauses(c) if p.until is None or p.until > now])
+
+    # audit -----------------------------------------------------------------------------------------------------------
+
+    async def append(self, *entries: Entry) -> None:
+        """Record what moves no run."""
+        await self._write(lambda transaction: transaction.record(*entries))
+
+    async def audit(
+        self, *, after: int = 0, before: int = 0, limit: int = 100, run: str = "", rule: str = "", event: str = ""
+    ) -> Sequence[AuditRecord]:
+        """Records in rising order after ``after``, or falling below ``before``."""
+        where = ["sequence < ?"] if before else ["sequence > ?"]
+        values: list[Any] = [before or after]
+        for column, value in (("run_id", run), ("rule", rule), ("event", event)):
+            if value:
+                where.append(f"{column} = ?")
+                values.append(value)
+        order = "DESC" if before else "ASC"
+        sql = f"SELECT {AUDIT} FROM audit WHERE {' AND '.join(where)} ORDER BY sequence {order} LIMIT ?"  # noqa: S608
+        rows = await self._read(lambda c: c.execute(sql, (*values, limit)).fetchall())
+        return [read_audit(row) for row in rows]
+
+    async def audit_stream(self) -> AsyncIterator[AuditRecord]:
+        """Every record in rising order, a thousand at a time."""
+        after = 0
+        while records := await self.audit(after=after, limit=1000):
+            for record in records:
+                yield record
+            after = records[-1].sequence
+
+    async def counts(self) -> Counts:
+        """Figures for metrics and readiness."""
+        now = self._clock.now()
+
+        def operation(connection: sqlite3.Connection) -> Counts:
+            states = dict(connection.execute("SELECT state, count(*) FROM run GROUP BY state").fetchall())
+            oldest = connection.execute(
+                "SELECT min(wake_at) FROM run WHERE state IN ('queued','held') AND wake_at <= ?", (now,)
+            ).fetchone()[0]
+            asked = connection.execute("SELECT count(*) FROM approval WHERE state = 'pending'").fetchone()[0]
+            records = connection.execute("SELECT coalesce(max(sequence), 0) FROM audit").fetchone()[0]
+            return Counts(states, oldest, asked, records)
+
+        return await self._read(operation)
