@@ -55,10 +55,11 @@ class Captured:
         """Watch and deliver until cancelled."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
-                await self._look(session)
+                await self.look(session)
                 await asyncio.sleep(EVERY)
 
-    async def _look(self, session: aiohttp.ClientSession) -> None:
+    async def look(self, session: aiohttp.ClientSession) -> None:
+        """Look at the queue once, and deliver what has to be delivered."""
         now = self.clock.now()
         deep = await self._depth(session) > THRESHOLD
         if self.state == "inactive" and deep:
@@ -66,15 +67,11 @@ class Captured:
         elif self.state == "pending" and not deep:
             self.state = "inactive"
         elif self.state == "pending" and now - self._since >= FOR:
-            self._since = now
-            if await self._deliver(session, body("firing", now, None)):
+            if await self._deliver(session, body("firing", self._since + FOR, None)):
                 self.state = "firing"
-        elif (
-            self.state == "firing"
-            and not deep
-            and await self._deliver(session, body("resolved", self._since, now))
-        ):
-            self.state = "inactive"
+        elif self.state == "firing" and not deep:
+            if await self._deliver(session, body("resolved", self._since + FOR, now)):
+                self.state = "inactive"
 
     async def _depth(self, session: aiohttp.ClientSession) -> float:
         async with session.get(self.metrics) as answer:

@@ -205,9 +205,7 @@ class Api:
         body = await _body(request)
         unknown = body.keys() - {"workers", "open_breakers", "ipfs_up", "balance"}
         if unknown:
-            raise Refused(
-                f"{sorted(unknown)[0]} is no fault; choose workers, open_breakers, ipfs_up or balance"
-            )
+            raise Refused(f"{sorted(unknown)[0]} is no fault; choose workers, open_breakers, ipfs_up or balance")
         if "workers" in body:
             if body["workers"] not in list(Fault):
                 raise Refused(f"workers must be one of {', '.join(Fault)}")
@@ -270,15 +268,11 @@ def make_app(
 @click.command()
 @click.option("--listen", default="127.0.0.1:3000", show_default=True, help="HOST:PORT to listen on.")
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), required=True)
-@click.option(
-    "--token-file", type=click.Path(path_type=Path, exists=True), help="Opens /admin to its bearer."
-)
+@click.option("--token-file", type=click.Path(path_type=Path, exists=True), help="Opens /admin to its bearer.")
 @click.option("--allow-faults", is_flag=True, help="Offer POST /admin/fault.")
 @click.option("--seconds-per-mint", type=click.FloatRange(0.001, 60), default=0.05, show_default=True)
 @click.option("--workers", type=click.IntRange(0, MAX_WORKERS), default=2, show_default=True)
-@click.option(
-    "--stale-after", type=click.FloatRange(0.1, 3600), default=5.0, show_default=True, help="Seconds."
-)
+@click.option("--stale-after", type=click.FloatRange(0.1, 3600), default=5.0, show_default=True, help="Seconds.")
 def main(
     listen: str,
     data_dir: Path,

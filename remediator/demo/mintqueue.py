@@ -125,9 +125,7 @@ class MintQueue:
 
     def oldest_waiting_seconds(self) -> float:
         """How long the first mint in the queue has waited; 0 when nothing waits."""
-        row = self._db.execute(
-            "SELECT queued_at FROM mints WHERE state = 'waiting' ORDER BY id LIMIT 1"
-        ).fetchone()
+        row = self._db.execute("SELECT queued_at FROM mints WHERE state = 'waiting' ORDER BY id LIMIT 1").fetchone()
         return 0.0 if row is None else max(0.0, self._clock.now() - row[0])
 
     def close(self) -> None:

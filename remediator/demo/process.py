@@ -41,9 +41,7 @@ def free_port() -> int:
 class Child:
     """One process of ours, with a log file. Leaving its context ends it, however it is left."""
 
-    def __init__(
-        self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
-    ):
+    def __init__(self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None):
         self.name = name
         self.log = log
         self._argv = [str(each) for each in argv]
