@@ -70,7 +70,8 @@ class Captured:
             if await self._deliver(session, body("firing", self._since + FOR, None)):
                 self.state = "firing"
         elif self.state == "firing" and not deep:
-            if await self._deliver(session, body("resolved", self._since + FOR, now)):
+            ended = body("resolved", self._since + FOR, now)
+            if await self._deliver(session, ended):
                 self.state = "inactive"
 
     async def _depth(self, session: aiohttp.ClientSession) -> float:
