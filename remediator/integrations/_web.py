@@ -39,9 +39,7 @@ class WebTarget(Target):
     bearer_token_file: str | None = Field(
         default=None, description="File with the bearer token; read for every request, so it may be rotated."
     )
-    timeout: Duration = Field(
-        default=10.0, gt=0, le=600, description="How long one request may take, answer included."
-    )
+    timeout: Duration = Field(default=10.0, gt=0, le=600, description="How long one request may take, answer included.")
     max_response: Size = Field(
         default=1024 * 1024, gt=0, le=64 * 1024 * 1024, description="How much of an answer is read."
     )
@@ -92,9 +90,7 @@ class WebTarget(Target):
             secrets.append(token)
             sent["Authorization"] = f"Bearer {token}"
         if self._client is None:
-            self._client = Client(
-                timeout=self.timeout, max_response=self.max_response, ca_file=self.ca_file
-            )
+            self._client = Client(timeout=self.timeout, max_response=self.max_response, ca_file=self.ca_file)
         answer = await self._client.send(method, self.base_url + path, headers=sent, body=body, check=check)
         return replace(answer, body=redact(answer.body, secrets))
 

@@ -37,7 +37,7 @@ async def execute(
     *,
     directory: str,
     environment: Mapping[str, str],
-    timeout: float,
+    seconds: float,
     limit: int,
     secrets: list[str],
     grace: float = GRACE,
@@ -66,14 +66,14 @@ async def execute(
         finally:
             os.close(status_write)
         outputs = Output(limit, secrets), Output(limit, secrets)
-        late = await _follow(process, outputs, timeout, grace)
+        late = await _follow(process, outputs, seconds, grace)
         status = os.read(status_read, 100).decode()
     finally:
         os.close(status_read)
-    return _result(status, late, outputs, argv[0], timeout)
+    return _result(status, late, outputs, argv[0], seconds)
 
 
-async def _follow(process: Process, outputs: tuple[Output, Output], timeout: float, grace: float) -> bool:
+async def _follow(process: Process, outputs: tuple[Output, Output], seconds: float, grace: float) -> bool:
     """Wait for the end; True if the time ran out. Leaves no process behind, also when cancelled."""
     assert process.stdout is not None and process.stderr is not None and process.stdin is not None  # noqa: S101
     readers = [
@@ -83,7 +83,7 @@ async def _follow(process: Process, outputs: tuple[Output, Output], timeout: flo
     late = False
     try:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await process.wait()
         except TimeoutError:
             late = True
@@ -109,9 +109,7 @@ def _not_started(number: int | None, program: str, directory: str) -> PermanentE
     return PermanentError(f"{program} was not started in {directory}: {text}", reason="spawn")
 
 
-def _result(
-    status: str, late: bool, outputs: tuple[Output, Output], program: str, timeout: float
-) -> Ended:
+def _result(status: str, late: bool, outputs: tuple[Output, Output], program: str, seconds: float) -> Ended:
     """What the guardian's report means."""
     stdout, stderr = (output.text() for output in outputs)
     word, _, number = status.partition(" ")
@@ -119,10 +117,8 @@ def _result(
         raise _not_started(int(number), program, "its directory")
     tail = (stderr or stdout)[-500:]
     if late:
-        raise Interrupted(f"{program} had not ended after {timeout:g} s and was ended; it last wrote: {tail}")
+        raise Interrupted(f"{program} had not ended after {seconds:g} s and was ended; it last wrote: {tail}")
     if word != "exit":
         how = f"by signal {number}" if word == "signal" else "and its end was not seen"
         raise Interrupted(f"{program} was killed {how}; it last wrote: {tail}")
     return Ended(code=int(number), stdout=stdout, stderr=stderr)
-
-

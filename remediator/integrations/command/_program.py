@@ -88,6 +88,14 @@ class Parameter(BaseModel):
         return text
 
 
+def _is_text(token: str) -> bool:
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _parts(token: str) -> Iterator[tuple[str, str]]:
     """Literal text and parameter names of one argument, as (literal, name); one of the two is empty."""
     for match in _TOKEN.finditer(token):
@@ -123,9 +131,7 @@ class Program(BaseModel):
     temporary_codes: list[int] = Field(
         default=[], description="Exit codes that mean it did nothing and may be tried again (75 is EX_TEMPFAIL)."
     )
-    undo: str | None = Field(
-        default=None, description="The command that takes it back; it gets the same parameters."
-    )
+    undo: str | None = Field(default=None, description="The command that takes it back; it gets the same parameters.")
 
     @field_validator("argv")
     @classmethod
@@ -134,15 +140,15 @@ class Program(BaseModel):
         if "{" in program or not program or ("/" in program and not program.startswith("/")):
             raise ValueError("argv begins with an absolute path or a name on PATH, without parameters")
         for token in argv:
-            if "\x00" in token or not token.isascii() and not token.isprintable():
-                raise ValueError("arguments hold no NUL and only text")
+            if "\x00" in token or not _is_text(token):
+                raise ValueError("arguments are Unicode text without NUL")
         return argv
 
     @model_validator(mode="after")
     def _consistent(self) -> Program:
         used = {name for token in self.argv for _, name in _parts(token) if name}
         if unknown := used - set(self.parameters):
-            raise ValueError(f'argv uses {{{min(unknown)}}}, which is not among the parameters')
+            raise ValueError(f"argv uses {{{min(unknown)}}}, which is not among the parameters")
         if unused := set(self.parameters) - used:
             raise ValueError(f'argv does not use the parameter "{min(unused)}"')
         if set(self.success_codes) & set(self.temporary_codes):
@@ -169,8 +175,10 @@ class Program(BaseModel):
         argument = "".join(literal or texts[name] for literal, name in parts)
         first = parts[0] if parts else ("", "")
         # Only the operator may write an option; a value that looks like one is an attempt to add one.
-        if argument.startswith("-") and not first[0] and not all(
-            self.parameters[name].allow_dash for _, name in parts if name
+        if (
+            argument.startswith("-")
+            and not first[0]
+            and not all(self.parameters[name].allow_dash for _, name in parts if name)
         ):
             raise ValueError(f'parameter "{first[1]}" may not begin with a dash')
         return argument

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -65,7 +66,7 @@ class Run(Action[CommandTarget]):
         Raises PermanentError for a wrong parameter and for a directory that is not there.
         """
         plan = self._plan(target)
-        if not os.path.isdir(target.directory):
+        if not await asyncio.to_thread(os.path.isdir, target.directory):
             raise PermanentError(f"the directory {target.directory} does not exist", reason="directory")
         undo = self._program(target).undo
         kept = (
@@ -98,7 +99,7 @@ class Run(Action[CommandTarget]):
             plan["argv"],
             directory=target.directory,
             environment=environment,
-            timeout=program.timeout,
+            seconds=program.timeout,
             limit=target.max_output,
             secrets=secrets,
         )

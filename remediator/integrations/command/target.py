@@ -87,11 +87,11 @@ class CommandTarget(Target):
             if match := _FROM_ENVIRONMENT.fullmatch(value):
                 if match[1] not in os.environ:
                     raise PermanentError(f"the environment variable {match[1]} is not set", reason="secret")
-                value = os.environ[match[1]]
-                secrets.append(value)
-            elif _SECRET_NAME.search(name):
-                secrets.append(value)
-            environment[name] = value
+                environment[name] = os.environ[match[1]]
+            else:
+                environment[name] = value
+            if match or _SECRET_NAME.search(name):
+                secrets.append(environment[name])
         for name, path in self.environment_files.items():
             environment[name] = _secret.read_secret(path, f"environment_files.{name}")
             if "\x00" in environment[name]:

@@ -88,9 +88,7 @@ class Post(Action[HttpTarget]):
 
     async def diff(self, target: HttpTarget, context: ActionContext) -> Change:
         """The request that would be sent. A POST cannot be looked at beforehand, so it is never empty."""
-        return Change(
-            summary=f"POST {target.base_url}{self.path}", before={}, after=self._request(target)
-        )
+        return Change(summary=f"POST {target.base_url}{self.path}", before={}, after=self._request(target))
 
     async def apply(self, target: HttpTarget, change: Change, context: ActionContext) -> Outcome:
         """Send it. Raises Unanswered (unknown) when the service may have carried it out and did not say so."""

@@ -19,6 +19,7 @@ from remediator.probe import Probe, ProbeContext
 _MOST_SERIES = 1000
 # https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview
 _TEMPORARY = frozenset({"timeout", "canceled", "internal", "unavailable"})
+_LASTING = frozenset({"bad_data", "execution", "not_found", "not_acceptable"})
 
 
 class Query(Probe[PrometheusTarget]):
@@ -82,8 +83,12 @@ def _data(answer: Answer) -> dict[str, Any]:
     if body["status"] == "error":
         kind, text = str(body.get("errorType", ""))[:40], str(body.get("error", ""))[:500]
         if kind in _TEMPORARY or answer.status == 429:
-            raise TemporaryError(f"Prometheus could not answer ({kind}): {text}", reason=kind or "unavailable")
-        raise PermanentError(f"Prometheus refused the query ({kind}): {text}", reason=kind or "refused")
+            raise TemporaryError(
+                f"Prometheus could not answer ({kind}): {text}", reason=kind if kind in _TEMPORARY else "status_429"
+            )
+        raise PermanentError(
+            f"Prometheus refused the query ({kind}): {text}", reason=kind if kind in _LASTING else "refused"
+        )
     return body
 
 
