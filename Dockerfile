@@ -14,7 +14,6 @@ RUN python -m venv /opt/remediator \
 COPY pyproject.toml README.md LICENSE ./
 COPY remediator/ remediator/
 COPY alertmanager/ alertmanager/
-COPY alertmanager/ alertmanager/
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/remediator/bin/pip install --no-deps dist/*.whl \
  && /opt/remediator/bin/pip uninstall --yes pip setuptools
