@@ -16,7 +16,10 @@ from typing import Self
 import aiohttp
 
 START_SECONDS = 20.0
+"""How long a process may take until it answers."""
+
 STOP_SECONDS = 10.0
+"""How long a process may take to end after SIGTERM before it is killed."""
 
 
 class ChildError(Exception):
@@ -41,9 +44,20 @@ def free_port() -> int:
 class Child:
     """One process of ours, with a log file. Leaving its context ends it, however it is left."""
 
-    def __init__(self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        start_seconds: float = START_SECONDS,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
         self.name = name
         self.log = log
+        self._start_seconds = start_seconds
+        self._stop_seconds = stop_seconds
         self._argv = [str(each) for each in argv]
         self._env = {**os.environ, **(env or {})}
         self._process: asyncio.subprocess.Process | None = None
@@ -82,7 +96,7 @@ class Child:
         Raises ChildError with the end of the log when that takes too long or the process ends.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_SECONDS
+        deadline = loop.time() + self._start_seconds
         timeout = aiohttp.ClientTimeout(total=2)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while loop.time() < deadline:
@@ -93,7 +107,7 @@ class Child:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(0.05)
-        raise ChildError(f"{self.name} does not answer {url} after {START_SECONDS:.0f} s\n{self.tail()}")
+        raise ChildError(f"{self.name} does not answer {url} after {self._start_seconds:.0f} s\n{self.tail()}")
 
     async def kill(self) -> None:
         """End the process without any warning, as a crash would."""
@@ -114,7 +128,7 @@ class Child:
             return
         process.send_signal(sig)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(self._stop_seconds):
                 await process.wait()
         except TimeoutError:
             process.kill()

@@ -158,7 +158,9 @@ async def _start_monitoring(stage: Stage, stack: AsyncExitStack, prometheus: str
     argv += [f"--storage.path={stage.directory / 'alertmanager'}", "--cluster.listen-address="]
     await _start(stage, stack, "alertmanager", argv, stage.alertmanager + "/-/ready")
     argv = [prometheus, f"--config.file={config}", f"--web.listen-address={at[0]}"]
-    argv += [f"--storage.tsdb.path={stage.directory / 'prometheus'}"]
+    # Prometheus finds its Alertmanager some seconds after it starts, and sends again what it could not send
+    # before only after this delay: the Watchdog, for one.
+    argv += [f"--storage.tsdb.path={stage.directory / 'prometheus'}", "--rules.alert.resend-delay=5s"]
     await _start(stage, stack, "prometheus", argv, stage.prometheus + "/-/ready")
 
 
