@@ -17,9 +17,7 @@ def tool(name: str, *arguments: str, directory: Path = SHIPPED) -> subprocess.Co
     """Run promtool or amtool; a machine without them is a failure and not a pass."""
     found = shutil.which(name)
     assert found, f"{name} is not installed: run `make test`, which installs it"
-    return subprocess.run(
-        [found, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run([found, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False)
 
 
 def load(path: Path) -> Any:
