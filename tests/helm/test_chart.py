@@ -7,6 +7,9 @@ import helm_python
 import pytest
 import yaml
 
+from remediator.log import FORMATS, LEVELS
+from remediator.rule import Mode
+
 CHART = Path(__file__).parents[2] / "helm" / "remediator"
 
 # The least that installs: the chart refuses to guess the token.
@@ -328,6 +331,16 @@ def test_the_schema_rejects_nonsense(values: dict[str, Any], where: str) -> None
     with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmValuesError) as refusal:
         chart.validate_schema({**LEAST, **values})
     assert where in str(refusal.value)
+
+
+def test_the_schema_speaks_the_words_of_the_server() -> None:
+    """Modes, log levels and log formats are those that the server knows, no more and no fewer."""
+    with helm_python.Chart.load(CHART) as chart:
+        assert chart.schema is not None
+        properties = chart.schema["properties"]
+    assert properties["maxMode"]["enum"] == list(Mode)
+    assert properties["log"]["properties"]["level"]["enum"] == list(LEVELS)
+    assert properties["log"]["properties"]["format"]["enum"] == list(FORMATS)
 
 
 def test_the_schema_knows_every_default() -> None:
