@@ -31,9 +31,7 @@ class PlaceholderError(InputError):
     ``path`` leads to its value, ``offset`` into its text.
     """
 
-    def __init__(
-        self, message: str, path: tuple[str | int, ...] = (), offset: int = 0, text: str = ""
-    ) -> None:
+    def __init__(self, message: str, path: tuple[str | int, ...] = (), offset: int = 0, text: str = "") -> None:
         super().__init__(message)
         self.path = path
         self.offset = offset
@@ -72,11 +70,18 @@ def holds(value: Any) -> bool:
 
 
 def find(value: Any) -> tuple[Placeholder, ...]:
-    """Every placeholder in ``value``, which is JSON data.
+    """Every placeholder in ``value``, which is JSON data. Raises PlaceholderError for the first malformed one."""
+    out = []
+    for found in examine(value):
+        if isinstance(found, PlaceholderError):
+            raise found
+        out.append(found)
+    return tuple(out)
 
-    Raises PlaceholderError for the first malformed one.
-    """
-    return tuple(_find(value, ()))
+
+def examine(value: Any) -> tuple[Placeholder | PlaceholderError, ...]:
+    """Like ``find``, but malformed placeholders are among the results instead of being raised."""
+    return tuple(_examine(value, ()))
 
 
 def roots(value: Any) -> frozenset[str]:
@@ -84,20 +89,25 @@ def roots(value: Any) -> frozenset[str]:
     return frozenset(found.root for found in find(value))
 
 
-def _find(value: Any, path: tuple[str | int, ...]) -> Iterator[Placeholder]:
+def _examine(value: Any, path: tuple[str | int, ...]) -> Iterator[Placeholder | PlaceholderError]:
     if isinstance(value, str):
         if MARK in value:
-            yield from (part for part in _parts(value, path) if isinstance(part, Placeholder))
+            try:
+                yield from [part for part in _parts(value, path) if isinstance(part, Placeholder)]
+            except PlaceholderError as error:
+                yield error
     elif isinstance(value, dict):
         for key, item in value.items():
             if MARK in key:
-                raise PlaceholderError(
-                    "a placeholder cannot stand in a key", (*path, key), key.find(MARK), key
-                )
-            yield from _find(item, (*path, key))
+                yield _in_key(key, path)
+            yield from _examine(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _find(item, (*path, index))
+            yield from _examine(item, (*path, index))
+
+
+def _in_key(key: str, path: tuple[str | int, ...]) -> PlaceholderError:
+    return PlaceholderError("a placeholder cannot stand in a key", (*path, key), key.find(MARK), key)
 
 
 def _parts(text: str, path: tuple[str | int, ...]) -> Iterator[str | Placeholder]:
@@ -112,9 +122,7 @@ def _parts(text: str, path: tuple[str | int, ...]) -> Iterator[str | Placeholder
 
 def _literal(text: str, start: int, end: int, path: tuple[str | int, ...]) -> str:
     if (at := text.find(MARK, start, end)) >= 0:
-        raise PlaceholderError(
-            '"${{" is never closed by "}}"; write $${{ for the text itself', path, at, text
-        )
+        raise PlaceholderError('"${{" is never closed by "}}"; write $${{ for the text itself', path, at, text)
     return text[start:end]
 
 
@@ -157,9 +165,7 @@ def _fill(value: Any, lookup: Mapping[str, Any], path: tuple[str | int, ...]) ->
     if isinstance(value, Mapping):
         for key in value:
             if MARK in key:
-                raise PlaceholderError(
-                    "a placeholder cannot stand in a key", (*path, key), key.find(MARK), key
-                )
+                raise PlaceholderError("a placeholder cannot stand in a key", (*path, key), key.find(MARK), key)
         return {key: _fill(item, lookup, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_fill(item, lookup, (*path, index)) for index, item in enumerate(value)]

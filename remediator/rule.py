@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from remediator.action import Action, canonical_json
 from remediator.clock import Duration
+from remediator.errors import InputError
 from remediator.guard import Guard
 from remediator.probe import Probe
 from remediator.target import Target
@@ -179,3 +180,28 @@ class Rule(_Part):
 def guard_name(entry: Mapping[str, Any]) -> str:
     """The name in a single-key guard entry."""
     return next(iter(entry))
+
+
+def guard_parameters(kind: type[Guard], value: Any) -> Any:
+    """What ``kind`` is to be read from, given the value of its entry: a map, nothing, or its shorthand.
+
+    ``cooldown: 10m`` is short for ``cooldown: {for: 10m}``. Any other value is returned as it is, for the model
+    to refuse.
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    if value is None:
+        return {}
+    return value if kind.shorthand is None else {kind.shorthand: value}
+
+
+def read_guard(registry: Registry, entry: Mapping[str, Any]) -> Guard:
+    """The guard of one entry of ``guards:``.
+
+    Raises InputError when there is no such guard, and pydantic's ValidationError for wrong parameters.
+    """
+    name = guard_name(entry)
+    kind = registry.guard(name)
+    if kind is None or len(entry) != 1:
+        raise InputError(f'no guard is named "{name}"')
+    return kind.model_validate(guard_parameters(kind, entry[name]))

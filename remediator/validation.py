@@ -63,7 +63,7 @@ def model_problems(
     error: ValidationError,
     *,
     ignore: Iterable[Path] = (),
-    later: Mapping[str, str] | None = None,
+    later: Mapping[tuple[str, str], str] | None = None,
     later_id: str = "rule/later",
 ) -> list[Problem]:
     """One problem for each finding of ``error``, made when the data at ``path`` was read as ``model``.
@@ -115,16 +115,15 @@ def _translate(
     loc: Path,
     model: type[BaseModel],
     detail: ErrorDetails,
-    later: Mapping[str, str],
+    later: Mapping[tuple[str, str], str],
     later_id: str,
 ) -> Problem:
     at, kind, context, value = path + loc, detail["type"], detail.get("ctx", {}), detail["input"]
     key = str(loc[-1]) if loc else ""
     if kind == "extra_forbidden":
-        if key in later:
-            return document.problem(
-                at, later_id, f'"{key}" comes in a later version', hint=later[key], key=True
-            )
+        under = next((str(part) for part in reversed(loc[:-1]) if isinstance(part, str)), "")
+        if (instead := later.get((under, key))) is not None:
+            return document.problem(at, later_id, f'"{key}" comes in a later version', hint=instead, key=True)
         known = _known(model, loc[:-1])
         hint = nearest(key, known) or (
             f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if len(known) <= 8 else ""
@@ -143,9 +142,7 @@ def _translate(
         hint = f'quote it: "{value}"' if kind == "string_type" and _scalar(value) else ""
         return document.problem(at, "value/type", f"expected {_KINDS[kind]}, found {found(value)}", hint=hint)
     if kind in ("enum", "literal_error"):
-        choices = [
-            word.strip("' ") for word in str(context.get("expected", "")).replace(" or ", ",").split(",")
-        ]
+        choices = [word.strip("' ") for word in str(context.get("expected", "")).replace(" or ", ",").split(",")]
         message = f"{found(value)} is not one of {', '.join(choices)}"
         return document.problem(
             at, "value/choice", message, hint=nearest(value, choices) if isinstance(value, str) else ""

@@ -1,0 +1,310 @@
+"""What is wrong with one rule beyond its form: names that do not exist, parameters, expressions, permissions.
+
+Works on the data as it was written, not on the model: a rule with a misspelt key still gets all its other
+problems reported. Whatever passed once is not looked at again, so that ten thousand similar rules load fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from remediator.action import Action
+from remediator.clock import parse_duration
+from remediator.document import Document, Path
+from remediator.errors import InputError
+from remediator.expression import Expression, ExpressionError
+from remediator.matcher import MatcherError, parse_matchers
+from remediator.placeholder import MARK, Placeholder, PlaceholderError, examine, holds
+from remediator.probe import Probe
+from remediator.problem import Problem, nearest
+from remediator.rule import Registry, guard_parameters
+from remediator.target import Target
+from remediator.validation import model_problems
+
+LATER = {
+    ("", "remedies"): "write the first remedy's steps and verify directly on the rule",
+    ("", "finally"): "write what must be done in any case as the last of the steps",
+    ("", "escalate"): "let Alertmanager page people, with a route of its own",
+    ("", "lease"): "write the way back as a rule of its own, or leave it to people",
+    ("", "wait"): "write verify: {until: …, within: …}",
+    ("steps", "lease"): "write the way back as a rule of its own, or leave it to people",
+    ("steps", "wait"): "write verify: {until: …, within: …} on the rule",
+    ("steps", "if"): "write the condition as if: on the rule",
+}
+"""Keys of the coming closed loop, each with the key it stands under, and what to write until then."""
+
+CONDITION = frozenset({"labels", "annotations", "alerts", "count", "severity"})
+"""What `when.condition` may read."""
+IF = CONDITION | {"probes"}
+"""What a rule's `if` may read."""
+UNTIL = IF | {"alert", "steps"}
+"""What `verify.until` may read."""
+
+
+class Scrutiny:
+    """Looks at rules one after the other; ``targets`` is None where the settings are not known."""
+
+    def __init__(self, registry: Registry, targets: Mapping[str, Target] | None) -> None:
+        self._registry = registry
+        self._targets = targets
+        self._good: set[Any] = set()
+
+    def problems(self, document: Document, path: Path, raw: Mapping[str, Any]) -> list[Problem]:
+        """Everything wrong with the rule ``raw`` that stands at ``path``, besides its form."""
+        return list(self._problems(document, path, raw))
+
+    def _problems(self, document: Document, path: Path, raw: Mapping[str, Any]) -> Iterator[Problem]:
+        probes = tuple(str(entry.get("id")) for _, entry in _maps(raw, "probes"))
+        steps = tuple(str(entry.get("id") or f"step{index}") for index, entry in _maps(raw, "steps"))
+        when = raw.get("when")
+        yield from self._places(document, path, raw, ("name",))
+        if isinstance(when, Mapping):
+            yield from self._matchers(document, (*path, "when"), when)
+            yield from self._expression(document, (*path, "when", "condition"), when.get("condition"), CONDITION)
+        for index, entry in _entries(raw, "guards"):
+            yield from self._guard(document, (*path, "guards", index), entry)
+        yield from _duplicates(document, (*path, "probes"), probes, "probe/duplicate", "probe")
+        for index, entry in _maps(raw, "probes"):
+            yield from self._call(document, (*path, "probes", index), entry, "probe", (), ())
+        yield from self._expression(document, (*path, "if"), raw.get("if"), IF, probes)
+        yield from _duplicates(document, (*path, "steps"), steps, "step/duplicate", "step")
+        for index, entry in _maps(raw, "steps"):
+            yield from self._call(document, (*path, "steps", index), entry, "action", probes, steps[:index])
+        if isinstance(verify := raw.get("verify"), Mapping):
+            yield from self._expression(document, (*path, "verify", "until"), verify.get("until"), UNTIL, probes, steps)
+            yield from _verify_times(document, (*path, "verify"), verify)
+        yield from _positive(document, path, raw, ("max_age",))
+
+    def _places(
+        self, document: Document, path: Path, raw: Mapping[str, Any], keys: tuple[str, ...]
+    ) -> Iterator[Problem]:
+        """Placeholders where a name must stand: what is acted on is never made of an alert's text."""
+        for key in keys:
+            if isinstance(value := raw.get(key), str) and MARK in value:
+                yield document.problem(
+                    (*path, key),
+                    "placeholder/place",
+                    f"a placeholder cannot stand in {key}",
+                    hint="placeholders fill parameters, inside with:",
+                )
+
+    def _matchers(self, document: Document, path: Path, when: Mapping[str, Any]) -> Iterator[Problem]:
+        for index, text in _entries(when, "matchers"):
+            if not isinstance(text, str):
+                continue
+            try:
+                parse_matchers(text)
+            except MatcherError as error:
+                yield document.problem(
+                    (*path, "matchers", index),
+                    "matcher/invalid",
+                    error.message,
+                    hint=error.hint,
+                    needle=text,
+                    offset=error.offset,
+                )
+
+    def _expression(
+        self,
+        document: Document,
+        path: Path,
+        source: Any,
+        names: frozenset[str],
+        probes: tuple[str, ...] = (),
+        steps: tuple[str, ...] = (),
+    ) -> Iterator[Problem]:
+        key = (source, names, probes, steps) if isinstance(source, str) else None
+        if key is None or key in self._good:
+            return
+        try:
+            Expression.compile(source, names, probes=probes, steps=steps)
+            self._good.add(key)
+        except ExpressionError as error:
+            yield document.problem(
+                path, "expression/invalid", error.message, hint=error.hint, needle=source, offset=error.offset
+            )
+
+    def _guard(self, document: Document, path: Path, entry: Any) -> Iterator[Problem]:
+        if not isinstance(entry, Mapping):
+            return
+        if len(entry) != 1:
+            message = f"a guard is a map with one key, its name; this one has {len(entry)}"
+            yield document.problem(
+                path, "guard/form", message, hint="write each guard as its own item: - cooldown: 10m"
+            )
+            return
+        name, value = next(iter(entry.items()))
+        key = ("guard", name, repr(value))
+        if key in self._good:
+            return
+        kind = self._registry.guard(name)
+        if kind is None:
+            hint = nearest(name, self._registry.names("guards"))
+            yield document.problem((*path, name), "guard/unknown", f'no guard is named "{name}"', hint=hint, key=True)
+            return
+        try:
+            kind.model_validate(guard_parameters(kind, value))
+            self._good.add(key)
+        except ValidationError as error:
+            yield from model_problems(document, (*path, name), kind, error)
+
+    def _call(
+        self,
+        document: Document,
+        path: Path,
+        call: Mapping[str, Any],
+        family: str,
+        probes: tuple[str, ...],
+        steps: tuple[str, ...],
+    ) -> Iterator[Problem]:
+        """A probe or a step: what it uses, on which target, with which parameters."""
+        yield from self._places(document, path, call, ("id", "uses", "target"))
+        yield from _positive(document, path, call, ("timeout",))
+        uses, target_name, given = call.get("uses"), call.get("target"), call.get("with", {})
+        if not isinstance(uses, str) or MARK in uses:
+            return
+        kind = self._registry.action(uses) if family == "action" else self._registry.probe(uses)
+        if kind is None:
+            yield self._unknown_use(document, path, uses, family)
+            return
+        target = None
+        if isinstance(target_name, str) and MARK not in target_name and self._targets is not None:
+            target = self._targets.get(target_name)
+            if target is None:
+                message, hint = f'no target is named "{target_name}"', nearest(target_name, self._targets)
+                hint = hint or "define it under targets: in the settings"
+                yield document.problem((*path, "target"), "target/unknown", message, hint=hint)
+            elif (wrong := self._wrong_kind(uses, target_name, target)) is not None:
+                yield document.problem((*path, "target"), "target/kind", wrong)
+                target = None
+        if isinstance(given, Mapping):
+            yield from self._parameters(document, path, uses, kind, given, target, probes, steps)
+
+    def _unknown_use(self, document: Document, path: Path, uses: str, family: str) -> Problem:
+        other, of_other = ("probe", self._registry.probe) if family == "action" else ("action", self._registry.action)
+        if of_other(uses) is not None:
+            where = "probes" if other == "probe" else "steps"
+            hint = f'"{uses}" is {"an action" if other == "action" else "a probe"}; write it under {where}:'
+        else:
+            hint = nearest(uses, self._registry.names(f"{family}s"))
+        return document.problem((*path, "uses"), f"{family}/unknown", f'no {family} is named "{uses}"', hint=hint)
+
+    def _wrong_kind(self, uses: str, name: str, target: Target) -> str | None:
+        kind = uses.partition(".")[0]
+        wanted = self._registry.target_kind(kind)
+        if wanted is None or isinstance(target, wanted):
+            return None
+        its = next(
+            (k for k in self._registry.names("targets") if type(target) is self._registry.target_kind(k)), "another"
+        )
+        return f'target "{name}" is of kind {its}; {uses} needs one of kind {kind}'
+
+    def _parameters(
+        self,
+        document: Document,
+        path: Path,
+        uses: str,
+        kind: type[Action[Any]] | type[Probe[Any]],
+        given: Mapping[str, Any],
+        target: Target | None,
+        probes: tuple[str, ...],
+        steps: tuple[str, ...],
+    ) -> Iterator[Problem]:
+        at: Path = (*path, "with")
+        filled = examine(given) if holds(given) else ()
+        if filled:
+            yield from self._placeholders(document, at, uses, kind, filled, probes, steps)
+        try:
+            made = kind.model_validate(dict(given))
+        except ValidationError as error:
+            yield from model_problems(document, at, kind, error, ignore=[found.path for found in filled])
+            made = None
+        if target is not None and (refusal := _refusal(target, uses, made, bool(filled))) is not None:
+            hint = f"list it under targets.{target.name}.permit in the settings"
+            yield document.problem((*path, "uses"), "target/permit", refusal, hint=hint)
+
+    def _placeholders(
+        self,
+        document: Document,
+        at: Path,
+        uses: str,
+        kind: type[BaseModel],
+        filled: tuple[Placeholder | PlaceholderError, ...],
+        probes: tuple[str, ...],
+        steps: tuple[str, ...],
+    ) -> Iterator[Problem]:
+        literal: frozenset[str] = getattr(kind, "literal", frozenset())
+        known = {"probes": probes, "steps": steps}
+        for found in filled:
+            place = at + found.path
+            if isinstance(found, PlaceholderError):
+                yield document.problem(place, "placeholder/invalid", str(found), needle=found.text, offset=found.offset)
+            elif found.path and found.path[0] in literal:
+                message = f"{found.path[0]} of {uses} is code, so nothing of an alert may be put into it"
+                yield document.problem(
+                    place, "placeholder/literal", message, needle=found.text, offset=found.offset,
+                    hint="write it out; the page of the action or probe says how to pass values to it",
+                )  # fmt: skip
+            elif found.root in known and found.keys[0] not in known[found.root]:
+                word = str(found.keys[0])
+                what = "no probe has" if found.root == "probes" else "no earlier step has"
+                message = f'{what} the id "{word}"'
+                if found.root == "probes" and not probes and "probes" in at:
+                    message = "a probe cannot read another probe; its parameters come from labels and annotations"
+                hint = nearest(word, known[found.root])
+                yield document.problem(
+                    place, "placeholder/unknown", message, hint=hint, needle=found.text, offset=found.offset
+                )
+
+
+def _refusal(target: Target, uses: str, made: Any, filled: bool) -> str | None:
+    """Why the target does not permit this, as far as it can be known before placeholders are filled in."""
+    if made is None or filled:
+        # The name of the action is known in any case; what else it needs is checked when it is filled in.
+        return target.refusal(uses, {})
+    needs = made.needs()
+    return target.refusal(uses, needs)
+
+
+def _entries(raw: Mapping[str, Any], key: str) -> Iterator[tuple[int, Any]]:
+    value = raw.get(key)
+    return enumerate(value) if isinstance(value, list) else iter(())
+
+
+def _maps(raw: Mapping[str, Any], key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    return ((index, entry) for index, entry in _entries(raw, key) if isinstance(entry, Mapping))
+
+
+def _duplicates(document: Document, path: Path, ids: tuple[str, ...], problem_id: str, what: str) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, name in enumerate(ids):
+        if name in seen and name != "None":
+            yield document.problem((*path, index, "id"), problem_id, f'a second {what} has the id "{name}"')
+        seen.add(name)
+
+
+def _seconds(raw: Mapping[str, Any], key: str) -> float | None:
+    value = raw.get(key)
+    if not isinstance(value, str):
+        return None
+    try:
+        return parse_duration(value)
+    except InputError:
+        return None  # The model reports it.
+
+
+def _positive(document: Document, path: Path, raw: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[Problem]:
+    for key in keys:
+        if _seconds(raw, key) == 0:
+            yield document.problem((*path, key), "value/invalid", f"{key} must be longer than 0s")
+
+
+def _verify_times(document: Document, path: Path, verify: Mapping[str, Any]) -> Iterator[Problem]:
+    yield from _positive(document, path, verify, ("within", "every"))
+    within, every = _seconds(verify, "within"), _seconds(verify, "every")
+    if within and every and every > within:
+        message = f"looking again every {verify['every']} never happens within {verify['within']}"
+        yield document.problem((*path, "every"), "verify/every", message, hint="make every shorter than within")
