@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Protocol
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -46,6 +47,7 @@ _DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?
 _ORDER = ("y", "w", "d", "h", "m", "s", "ms")
 
 
+@lru_cache(maxsize=4096)
 def parse_duration(text: str) -> float:
     """Seconds of a Prometheus duration such as ``30s``, ``5m`` or ``1h30m``; ``0`` is zero.
 

@@ -67,9 +67,7 @@ _SURPRISES = (
 )
 # Characters that YAML forbids, and those that make a line read differently from what it does (bidirectional
 # controls, CVE-2021-42574).
-_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
-)
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 class Document:
@@ -88,15 +86,13 @@ class Document:
 
     @cached_property
     def _marks(self) -> dict[Path, tuple[Mark, Mark]]:
-        marks: dict[Path, tuple[Mark, Mark]] = {}
-        _Builder(_events(self.text), lambda *_: None, marks).build()
-        return marks
+        return _find_marks(self.text)
 
     def place(self, path: Path, *, key: bool = False, needle: str = "", offset: int = 0) -> Mark:
         """Where the value at ``path`` begins, or its key; where ``path`` is missing, where its parent begins.
 
-        With ``needle``, the text that the value holds, the place is ``offset`` characters into that text where it
-        stands unchanged in one line of the file (no escapes, no folding).
+        With ``needle``, the text that the value holds, the place is ``offset`` characters into that text
+        where it stands unchanged in one line of the file (no escapes, no folding).
         """
         while path not in self._marks and path:
             path, needle = path[:-1], ""
@@ -152,7 +148,7 @@ def load_document(file: str, raw: bytes) -> Document:
         raise ProblemsError(problems)
     data: Any = None
     try:
-        data = _Builder(_events(text), report, None).build()
+        data = _Builder(report).build(_events(text))
     except _StopReading:
         pass
     except yaml.MarkedYAMLError:
@@ -171,9 +167,7 @@ def _decode(file: str, raw: bytes) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"the file is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}"
-        raise ProblemsError(
-            [_problem(file, [], whole, "yaml/encoding", message, "save it as UTF-8")]
-        ) from None
+        raise ProblemsError([_problem(file, [], whole, "yaml/encoding", message, "save it as UTF-8")]) from None
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -273,40 +267,66 @@ def _integer(text: str) -> tuple[Any, tuple[str, str] | None]:
 _MISSING: Any = object()
 
 
-class _Builder:
-    """Turns events into data without recursion; with ``marks`` it also notes where each path stands."""
+class _StopReading(Exception):
+    """Ends a pass early; the report is already made."""
 
-    def __init__(
-        self,
-        events: Iterator[Any],
-        report: Callable[[Mark, str, str, str], None],
-        marks: dict[Path, tuple[Mark, Mark]] | None,
-    ) -> None:
-        self.events = events
+
+class _Builder:
+    """Turns events into data, without recursion.
+
+    ``container`` is the innermost open one (None at the root) and ``key`` the key in it that waits for its value;
+    those around it wait on the stack.
+    """
+
+    def __init__(self, report: Callable[[Mark, str, str, str], None]) -> None:
         self.report = report
-        self.marks = marks
         self.root: Any = None
-        # The open containers: [container, key that waits for its value, mark of that key].
-        self.stack: list[list[Any]] = []
-        self.path: list[str | int] = []
+        self.container: Any = None
+        self.key: Any = _MISSING
+        self.stack: list[tuple[Any, Any]] = []
         self.documents = 0
 
-    def build(self) -> Any:
+    def build(self, events: Iterator[Any]) -> Any:
         """The data of the one document."""
-        stack, unmarked = self.stack, self.marks is None
-        for event in self.events:
+        known: dict[str, Any] = {}
+        for event in events:
             if type(event) is not yaml.ScalarEvent:
                 self._structure(event)
                 continue
-            value = self._scalar(event) if event.anchor or event.tag or not event.style else event.value
-            # Most of a file is "key: value", read without marks: two lines of the general case, here for speed.
-            if unmarked and stack and stack[-1][1] is not _MISSING:
-                frame = stack[-1]
-                frame[0][frame[1]] = value
-                frame[1] = _MISSING
+            text = event.value
+            if event.anchor or event.tag:
+                self._refuse_extras(event)
+            if event.style:
+                value = text
+            elif (value := known.get(text, _MISSING)) is _MISSING:
+                value, surprise = plain(text)
+                if surprise is None:
+                    known[text] = value
+                else:
+                    self._say(event, "yaml/ambiguous", f"{text[:40]} {surprise[0]}", surprise[1])
+            container = self.container
+            if type(container) is dict:
+                if self.key is not _MISSING:
+                    container[self.key] = value
+                    self.key = _MISSING
+                elif type(value) is str and value not in container and value != "<<":
+                    self.key = value
+                else:
+                    self._odd_key(value, event)
             else:
-                self._put(value, event)
+                self._put(value)
         return self.root
+
+    def _put(self, value: Any) -> None:
+        """Puts ``value`` where the innermost container expects it: as root, as item, or as value of its key."""
+        container = self.container
+        if container is None:
+            self.root = value
+        elif type(container) is list:
+            container.append(value)
+        else:
+            container[self.key] = value
+            self.key = _MISSING
 
     def _structure(self, event: Any) -> None:
         """An event that begins or ends something, or repeats it."""
@@ -316,115 +336,68 @@ class _Builder:
         elif kind is yaml.SequenceStartEvent:
             self._open([], event)
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-            self.stack.pop()
-            if self.stack:
-                self._close_value()
+            self.container, self.key = self.stack.pop()
         elif kind is yaml.AliasEvent:
             self._say(event, "yaml/alias", f"*{event.anchor} repeats another value", "write the value out")
-            self._put(None, event)
+            raise _StopReading
         elif kind is yaml.DocumentStartEvent:
             self.documents += 1
             if self.documents == 2:
-                self._say(
-                    event, "yaml/documents", "a second document begins here", "put it into its own file"
-                )
+                self._say(event, "yaml/documents", "a second document begins here", "put it into its own file")
                 raise _StopReading
 
-    def _say(self, event: Any, id: str, message: str, hint: str) -> None:
-        self.report((event.start_mark.line + 1, event.start_mark.column + 1), id, message, hint)
-
-    def _refuse_extras(self, event: Any) -> None:
-        if event.anchor is not None:
-            self._say(
-                event,
-                "yaml/alias",
-                f"&{event.anchor} names a value for reuse",
-                "write the value out where it is used",
-            )
-        if event.tag is not None and event.tag != "!":
-            self._say(
-                event, "yaml/tag", f"the tag {event.tag} is not supported", "drop it; quote what must be text"
-            )
-
-    def _scalar(self, event: Any) -> Any:
-        if event.anchor is not None or event.tag is not None:
-            self._refuse_extras(event)
-        if not event.implicit[0] or event.style:
-            return event.value
-        value, surprise = plain(event.value)
-        if surprise is not None:
-            self._say(event, "yaml/ambiguous", f"{event.value} {surprise[0]}", surprise[1])
-        return value
-
     def _open(self, container: Any, event: Any) -> None:
-        if event.anchor is not None or event.tag is not None:
+        if event.anchor or event.tag:
             self._refuse_extras(event)
         if len(self.stack) >= MAX_DEPTH:
             self._say(event, "yaml/depth", f"values are nested deeper than {MAX_DEPTH}", "flatten the file")
             raise _StopReading
-        if self.stack and type(self.stack[-1][0]) is dict and self.stack[-1][1] is _MISSING:
+        if type(self.container) is dict and self.key is _MISSING:
             self._say(event, "yaml/key", "a map or a list cannot be a key", "write the key as text")
             raise _StopReading
-        self._put(container, event, opens=True)
-        self.stack.append([container, _MISSING, None])
+        self._put(container)
+        self.stack.append((self.container, self.key))
+        self.container, self.key = container, _MISSING
 
-    def _put(self, value: Any, event: Any, opens: bool = False) -> None:
-        """Puts ``value`` where the innermost open container expects it: as root, item, key or its value."""
-        if not self.stack:
-            self.root = value
-            if self.marks is not None:
-                mark = _mark(event)
-                self.marks[()] = (mark, mark)
-            return
-        frame = self.stack[-1]
-        container = frame[0]
-        if type(container) is list:
-            container.append(value)
-            if self.marks is not None:
-                self.path.append(len(container) - 1)
-                mark = _mark(event)
-                self.marks[tuple(self.path)] = (mark, mark)
-        elif frame[1] is _MISSING:
-            self._key(frame, value, event)
-            return
-        else:
-            container[frame[1]] = value
-            if self.marks is not None:
-                self.path.append(frame[1])
-                self.marks[tuple(self.path)] = (frame[2], _mark(event))
-        if not opens:
-            self._close_value()
-
-    def _key(self, frame: list[Any], key: Any, event: Any) -> None:
+    def _odd_key(self, key: Any, event: Any) -> None:
+        """A key that is refused; reading goes on, to find what else is wrong."""
         if type(key) is not str:
-            shown = getattr(event, "value", "") or "this key"
-            self._say(event, "yaml/key", f"{shown} is not text, and keys are", f'quote it: "{shown}"')
+            shown = event.value or "this"
+            self._say(event, "yaml/key", f"{shown} is not text, and a key must be", f'quote it: "{shown}"')
             key = str(key)
         elif key == "<<" and not event.style:
             self._say(event, "yaml/alias", "<< merges another map into this one", "write its keys out")
-        elif key in frame[0]:
-            self._say(
-                event,
-                "yaml/duplicate-key",
-                f'the key "{key}" stands twice in this map',
-                "keep one of the two",
-            )
-        frame[1] = key
-        if self.marks is not None:
-            frame[2] = _mark(event)
+        elif key in self.container:
+            self._say(event, "yaml/duplicate-key", f'the key "{key}" stands twice in this map', "keep one of the two")
+        self.key = key
 
-    def _close_value(self) -> None:
-        """The innermost container got a whole value: it now waits for its next key or item."""
-        frame = self.stack[-1]
-        if frame[1] is not _MISSING:
-            frame[1] = _MISSING
-        if self.marks is not None and self.path:
-            self.path.pop()
+    def _refuse_extras(self, event: Any) -> None:
+        if event.anchor:
+            hint = "write the value out where it is used"
+            self._say(event, "yaml/alias", f"&{event.anchor} names a value for reuse", hint)
+        if event.tag and event.tag != "!":
+            hint = "drop it; quote what must be text"
+            self._say(event, "yaml/tag", f"the tag {event.tag} is not supported", hint)
 
-
-class _StopReading(Exception):
-    """Ends a pass early; the report is already made."""
+    def _say(self, event: Any, id: str, message: str, hint: str) -> None:
+        self.report(_mark(event), id, message, hint)
 
 
 def _mark(event: Any) -> Mark:
     return (event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _find_marks(text: str) -> dict[Path, tuple[Mark, Mark]]:
+    """Of every path in a text that was read without problems: where its key and its value begin."""
+    marks: dict[Path, tuple[Mark, Mark]] = {}
+    root = yaml.compose(text, Loader=_LOADER)
+    waiting: list[tuple[Path, Mark | None, Any]] = [((), None, root)] if root is not None else []
+    while waiting:
+        path, key, node = waiting.pop()
+        here = _mark(node)
+        marks[path] = (key or here, here)
+        if isinstance(node, yaml.MappingNode):
+            waiting += [((*path, k.value), _mark(k), value) for k, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [((*path, index), None, item) for index, item in enumerate(node.value)]
+    return marks

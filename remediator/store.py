@@ -259,6 +259,10 @@ class Store(Protocol):
         """Every record in rising order, for verification and export."""
         ...
 
+    async def backlog(self) -> int:
+        """How many runs are queued, held or running: what acting still has before it."""
+        ...
+
     async def counts(self) -> Counts:
         """Figures for metrics and readiness."""
         ...

@@ -215,8 +215,11 @@ class Scrutiny:
     ) -> Iterator[Problem]:
         at: Path = (*path, "with")
         filled = examine(given) if holds(given) else ()
+        key = (uses, target.name if target is not None else None, repr(given))
         if filled:
             yield from self._placeholders(document, at, uses, kind, filled, probes, steps)
+        elif key in self._good:
+            return
         try:
             made = kind.model_validate(dict(given))
         except ValidationError as error:
@@ -225,6 +228,8 @@ class Scrutiny:
         if target is not None and (refusal := _refusal(target, uses, made, bool(filled))) is not None:
             hint = f"list it under targets.{target.name}.permit in the settings"
             yield document.problem((*path, "uses"), "target/permit", refusal, hint=hint)
+        elif made is not None:
+            self._good.add(key)
 
     def _placeholders(
         self,

@@ -396,6 +396,11 @@ class SqliteStore:
                 yield record
             after = records[-1].sequence
 
+    async def backlog(self) -> int:
+        """How many runs are queued, held or running."""
+        sql = "SELECT count(*) FROM run WHERE state IN ('queued','held','running')"
+        return int((await self._read(lambda c: c.execute(sql).fetchone()))[0])
+
     async def counts(self) -> Counts:
         """Figures for metrics and readiness."""
         now = self._clock.now()

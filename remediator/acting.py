@@ -1,0 +1,299 @@
+"""Do one licensed thing and classify every way it can end; and say, after a crash, what an open licence means.
+
+The contract of actions (action.py): TemporaryError and PermanentError mean "it certainly did not happen". Everything
+else that escapes ``apply`` means "unknown", and the effect class decides: what cannot be seen and must not be
+doubled goes to a person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+
+from remediator.action import Action, Change, Effect, Happened, Outcome
+from remediator.clock import format_duration
+from remediator.crashpoint import crashpoint
+from remediator.errors import ActionError, InputError, Lost, StoreUnavailable, TemporaryError
+from remediator.placeholder import roots
+from remediator.planning import Plan, make_action
+from remediator.redact import redact
+from remediator.rule import Rule, Step
+from remediator.run import State
+from remediator.store import EffectRow, Licence, LicenceRequest
+
+if TYPE_CHECKING:
+    from remediator.engine import Line, Ready
+
+_log = structlog.get_logger("remediator.engine")
+_SETTLE_EVERY = 1.0
+_RECORD_EVERY = 0.5
+
+
+def sha256(text: str) -> str:
+    """SHA-256 of a text, hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def roots_of(step: Step) -> frozenset[str]:
+    """What the placeholders of a step look into."""
+    return roots(step.with_)
+
+
+def intent(request: LicenceRequest, licence: Licence) -> EffectRow:
+    """The licence as the store wrote it."""
+    return EffectRow(
+        id=licence.effect_id,
+        run_id=licence.run.id,
+        step=request.step,
+        attempt=request.attempt,
+        epoch=licence.run.epoch,
+        action=request.action,
+        target=request.target,
+        subject=request.subject,
+        effect=request.effect,
+        state="intent",
+        change=request.change,
+        outcome={},
+        licensed_at=licence.run.updated_at,
+        finished_at=None,
+    )
+
+
+async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
+    """Use the licence once. Returns when the step is done; otherwise the run was moved and the advance ends."""
+    rule, index, started = plan.rule, ready.index, line.clock.monotonic()
+    effect = line.effects[-1]
+    context = line.context(rule, index, effect.attempt)
+    line.acting = True
+    try:
+        async with asyncio.timeout(ready.step.timeout):
+            outcome = await ready.action.apply(ready.target, ready.change, context)
+    except ActionError as error:
+        await _conclude_failed(line, rule, index, effect, error)
+    except TimeoutError as error:
+        await _unknown(line, plan, ready, effect, error, f"no answer within {format_duration(ready.step.timeout)}")
+    except asyncio.CancelledError:
+        # Only a second, impatient signal cancels an effect: what is known is that nothing is known.
+        _log.error("cancelled while acting; the outcome is unknown", action=ready.step.uses)
+        raise
+    except Exception as error:
+        _log.exception("an action ended in a way it should not; the outcome is unknown", action=ready.step.uses)
+        await _unknown(line, plan, ready, effect, error, f"{type(error).__name__}: {error}")
+    else:
+        crashpoint("engine.after_apply")
+        await _conclude_applied(line, rule, ready, effect, outcome)
+        _count(line, ready.step.uses, "done", started)
+        await settle(line, plan, ready)
+    finally:
+        line.acting = False
+
+
+def _count(line: Line, action: str, outcome: str, started: float) -> None:
+    line.engine.metrics.actions_total.labels(action, outcome).inc()
+    line.engine.metrics.action_duration_seconds.labels(action).observe(line.clock.monotonic() - started)
+
+
+async def _conclude_applied(line: Line, rule: Rule, ready: Ready, effect: EffectRow, outcome: Outcome) -> None:
+    told = redact({"summary": outcome.summary, "data": dict(outcome.data)})
+    has_verify = type(ready.action).verify is not Action.verify
+    line.set_step(rule, ready.index, state="applied" if has_verify else "done", outcome=told)
+    await _record(line, effect, "done", told, State.RUNNING, "acted", outcome.summary)
+    _log.info("acted", action=ready.step.uses, target=ready.step.target, outcome=outcome.summary)
+
+
+async def _conclude_failed(
+    line: Line, rule: Rule, index: int, effect: EffectRow, error: ActionError, state: str = "failed"
+) -> NoReturn:
+    if state == "failed":
+        line.engine.metrics.actions_total.labels(rule.steps[index].uses, "failed").inc()
+    told = redact({"summary": str(error), "reason": error.reason, "data": {}})
+    line.set_step(rule, index, state="waiting", outcome=told)
+    to, reason, message, wake = _after_failure(line, rule, index, error)
+    await _record(line, effect, state, told, to, reason, message, wake)
+    await _over(line, to)
+
+
+async def failed(line: Line, rule: Rule, index: int, error: ActionError) -> NoReturn:
+    """A step that failed before its licence: try later if the rule says so, else the run has failed."""
+    tries = int(line.step(rule, index).get("tries", 0)) + 1
+    line.set_step(rule, index, state="waiting", tries=tries, outcome=redact({"summary": str(error), "data": {}}))
+    to, reason, message, wake = _after_failure(line, rule, index, error, tries)
+    if to is State.HELD:
+        await line.hold(reason, message, wake)
+    await line.stop(to, reason, message)
+
+
+def _after_failure(
+    line: Line, rule: Rule, index: int, error: ActionError, tries: int = 0
+) -> tuple[State, str, str, float | None]:
+    """Where a run goes after a failed try: (state, reason, message, wake_at)."""
+    step = rule.steps[index]
+    done = tries + sum(effect.step == index for effect in line.effects)
+    message = f"{step.uses}: {redact(str(error))}"
+    if isinstance(error, TemporaryError) and done < step.retry.attempts:
+        pause = step.retry.backoff * 2 ** (done - 1)
+        text = f"{message}; try {done + 1} of {step.retry.attempts} in {format_duration(pause)}"
+        return State.HELD, "retry", text, line.clock.now() + pause
+    return State.FAILED, error.reason, message, None
+
+
+async def _unknown(
+    line: Line, plan: Plan, ready: Ready, effect: EffectRow, error: BaseException, text: str
+) -> None:
+    """``apply`` ended without saying whether it happened."""
+    kind = Effect(effect.effect)
+    line.engine.metrics.actions_total.labels(ready.step.uses, "unknown").inc()
+    happened = await _look(line, plan.rule, ready.index, ready.action, ready.change, kind)
+    if happened is Happened.YES:
+        await _conclude_applied(
+            line, plan.rule, ready, effect, Outcome(summary=f"{text}; the target shows that it happened")
+        )
+        await settle(line, plan, ready)
+        return
+    if happened is Happened.NO or kind in (Effect.IDEMPOTENT, Effect.KEYED, Effect.CONDITIONAL):
+        # Doing it again is safe for this class; the rule's retry says how often.
+        state = "failed" if happened is Happened.NO else "unknown"
+        await _conclude_failed(line, plan.rule, ready.index, effect, TemporaryError(text, reason="unknown"), state)
+        return
+    told = redact({"summary": text, "data": {}})
+    line.set_step(plan.rule, ready.index, state="unknown", outcome=told)
+    message = f"{ready.step.uses} may or may not have happened ({text}); a person must look"
+    await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, "unknown_outcome", message)
+    await _over(line, State.NEEDS_HUMAN)
+
+
+async def _look(
+    line: Line, rule: Rule, index: int, action: Action[Any], change: Change, kind: Effect
+) -> Happened:
+    """Ask the target whether the effect took place, where its class allows that question."""
+    step = rule.steps[index]
+    target = line.world.targets.get(step.target)
+    if target is None or kind not in (Effect.CONDITIONAL, Effect.PROBE, Effect.KEYED):
+        return Happened.UNKNOWN
+    try:
+        async with asyncio.timeout(step.timeout):
+            return await action.reconcile(target, change, line.context(rule, index))
+    except (ActionError, TimeoutError) as error:
+        _log.warning("could not tell whether it happened", action=step.uses, error=str(error))
+        return Happened.UNKNOWN
+
+
+async def settle(line: Line, plan: Plan, ready: Ready) -> None:
+    """Wait for the action's own post-condition (rollout complete); then the step is done."""
+    rule, index = plan.rule, ready.index
+    if line.step(rule, index)["state"] == "done":
+        return
+    line.acting = False
+    end = line.clock.monotonic() + ready.step.timeout
+    while True:
+        try:
+            async with asyncio.timeout(max(0.1, end - line.clock.monotonic())):
+                await ready.action.verify(ready.target, ready.change, line.context(rule, index))
+            break
+        except (TemporaryError, TimeoutError) as error:
+            if line.clock.monotonic() + _SETTLE_EVERY > end:
+                why = str(error) or "no answer"
+                message = f"{ready.step.uses} was done, but not seen to work within {format_duration(ready.step.timeout)}: {why}"
+                line.set_step(rule, index, state="unverified")
+                await line.stop(State.FAILED, "unverified", redact(message))
+        except ActionError as error:
+            line.set_step(rule, index, state="unverified")
+            await line.stop(State.FAILED, "unverified", redact(f"{ready.step.uses} was done, but: {error}"))
+        await asyncio.sleep(_SETTLE_EVERY)
+    crashpoint("engine.after_verify")
+    line.set_step(rule, index, state="done")
+    if index + 1 < len(rule.steps):
+        await line.save(State.RUNNING, "step_done", f"step {rule.step_id(index)} is done")
+
+
+async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
+    """An owner died between a licence and its record. Returns when the run may go on; else it was moved."""
+    rule, index, kind = plan.rule, effect.step, Effect(effect.effect)
+    step = rule.steps[index]
+    change = Change.from_json(effect.change)
+    happened = Happened.UNKNOWN
+    try:
+        action = make_action(step, line._known(), line.world.registry)
+        happened = await _look(line, rule, index, action, change, kind)
+    except InputError as error:
+        _log.warning("cannot ask what became of an interrupted effect", action=step.uses, error=str(error))
+    _log.warning("found an interrupted effect", action=step.uses, effect=kind.value, happened=happened.value)
+    if happened is Happened.YES:
+        told: dict[str, Any] = {"summary": "interrupted; the target shows that it happened", "data": dict(change.after)}
+        line.set_step(rule, index, state="applied", outcome=told)
+        await _record(line, effect, "done", told, State.RUNNING, "reconciled", told["summary"])
+    elif happened is Happened.NO:
+        told = {"summary": "interrupted; the target shows that it did not happen", "data": {}}
+        line.set_step(rule, index, state="waiting", outcome=told)
+        await _record(line, effect, "failed", told, State.RUNNING, "reconciled", told["summary"])
+    elif kind in (Effect.IDEMPOTENT, Effect.KEYED, Effect.CONDITIONAL):
+        told = {"summary": "interrupted; may have happened, and doing it again is safe", "data": {}}
+        line.set_step(rule, index, state="waiting", outcome=told)
+        await _record(line, effect, "unknown", told, State.RUNNING, "interrupted", told["summary"])
+    else:
+        told = {"summary": "interrupted; may or may not have happened", "data": {}}
+        line.set_step(rule, index, state="unknown", outcome=told)
+        message = f"{step.uses} was interrupted and may or may not have happened; it is never repeated, a person must look"
+        await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, "interrupted", message)
+        await _over(line, State.NEEDS_HUMAN)
+
+
+async def _record(
+    line: Line,
+    effect: EffectRow,
+    state: str,
+    told: dict[str, Any],
+    to: State,
+    reason: str,
+    message: str,
+    wake_at: float | None = None,
+) -> None:
+    """Write what came of a licence. While the store is away it is tried again until the lease is over."""
+    moved = line.run.move(
+        to, reason, redact(message), now=line.clock.now(), wake_at=wake_at, progress=line.progress
+    )
+    detail = {
+        "action": effect.action,
+        "attempt": effect.attempt,
+        "effect": effect.id,
+        "outcome": told,
+        "state": state,
+        "step": effect.step,
+        "target": effect.target,
+    }
+    entries = [line.entry("effect.outcome", detail)]
+    if to is not State.RUNNING:
+        entries.append(
+            line.entry(f"run.{to.value}", {"reason": reason, "message": redact(message), "was": line.run.state.value})
+        )
+    while True:
+        try:
+            line.run = await line.store.conclude(moved, effect.id, state, told, *entries)
+            break
+        except Lost:
+            await line.store.late(effect.id, state, told, line.entry("effect.late", detail))
+            raise
+        except StoreUnavailable:
+            if line.clock.monotonic() > line.deadline():
+                raise
+            await asyncio.sleep(_RECORD_EVERY)
+    crashpoint("engine.after_conclude")
+    for position, known in enumerate(line.effects):
+        if known.id == effect.id:
+            line.effects[position] = replace(known, state=state)
+
+
+async def _over(line: Line, to: State) -> NoReturn:
+    """The run was moved with the outcome: count it and end the advance."""
+    from remediator.engine import Stop
+
+    if not line.run.live:
+        line.engine.metrics.runs_total.labels(line.run.rule, to.value).inc()
+        elapsed = max(0.0, line.clock.now() - line.run.due_at)
+        line.engine.metrics.run_duration_seconds.observe(elapsed)
+    _log.info("run moved", state=to.value, reason=line.run.reason, message=line.run.message)
+    raise Stop
