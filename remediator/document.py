@@ -65,6 +65,8 @@ _SURPRISES = (
     (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"), "is a date to some YAML readers", "quote"),
     (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), "is no number that JSON could hold", "quote"),
 )
+# What a text must begin with to be a number or a surprise: most are neither.
+_SUSPECT = re.compile(r"[-+.0-9]|[yYnNoO]")
 # Characters that YAML forbids, and those that make a line read differently from what it does (bidirectional
 # controls, CVE-2021-42574).
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
@@ -243,6 +245,8 @@ def plain(text: str) -> tuple[Any, tuple[str, str] | None]:
     """What an unquoted scalar means in YAML 1.2's core schema, and why it is refused where readers disagree."""
     if text in _CONSTANTS:
         return _CONSTANTS[text], None
+    if _SUSPECT.match(text) is None:
+        return text, None
     for pattern, why, instead in _SURPRISES:
         if pattern.fullmatch(text):
             return text, (why, f'{instead} it: "{text}"')

@@ -86,9 +86,7 @@ class Expression:
             raise ExpressionError("the expression is empty", hint="leave the key out, or write true")
         if len(source) > MAX_LENGTH:
             raise ExpressionError(f"the expression is longer than {MAX_LENGTH} characters")
-        _check_names(
-            source, allowed, {"probes": tuple(probes), "steps": tuple(steps), "alert": tuple(ALERT_FIELDS)}
-        )
+        _check_names(source, allowed, {"probes": tuple(probes), "steps": tuple(steps), "alert": tuple(ALERT_FIELDS)})
         _program(source, allowed)
         return cls(source, allowed)
 
@@ -145,6 +143,27 @@ def _unknown(what: str, word: str, words: Iterable[str], source: str, offset: in
     close = difflib.get_close_matches(word, list(words), n=1)
     hint = f'did you mean "{close[0]}"?' if close else ""
     return ExpressionError(f"nothing is named {what}", hint=hint, source=source, offset=offset)
+
+
+# Literals that say nothing about types: text without escapes, and whole numbers that fit any integer.
+_LITERAL = re.compile(r"""(?P<text>"[^"\n]*"|'[^'\n]*')|(?<![\w.])[0-9]{1,18}(?![\w.])""")
+
+
+def _shape(source: str) -> str:
+    """``source`` with its plain literals blanked: rules that differ in a name or a number have the same types."""
+    if "\\" in source or "//" in source or '""' in source or "''" in source:
+        return source
+    return _LITERAL.sub(lambda found: '"x"' if found["text"] else "1", source)
+
+
+@lru_cache(maxsize=4096)
+def _shape_is_good(shape: str, names: frozenset[str]) -> bool:
+    """Whether ``shape`` compiles to a condition. If not, the source itself is compiled, for its report."""
+    try:
+        _program.__wrapped__(shape, names)
+    except ExpressionError:
+        return False
+    return True
 
 
 @cache
