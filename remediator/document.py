@@ -243,10 +243,8 @@ def _syntax(text: str) -> tuple[Mark, str, str, str]:
 @lru_cache(maxsize=1 << 15)
 def plain(text: str) -> tuple[Any, tuple[str, str] | None]:
     """What an unquoted scalar means in YAML 1.2's core schema, and why it is refused where readers disagree."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text], None
-    if _SUSPECT.match(text) is None:
-        return text, None
+    if text in _CONSTANTS or _SUSPECT.match(text) is None:
+        return _CONSTANTS.get(text, text), None
     for pattern, why, instead in _SURPRISES:
         if pattern.fullmatch(text):
             return text, (why, f'{instead} it: "{text}"')

@@ -32,7 +32,7 @@ VARIABLES: Mapping[str, str] = {
 }
 """Every variable and its CEL type.
 
-An item of ``alerts`` has ``status``, ``labels``, ``annotations``, ``starts_at``.
+An item of ``alerts`` has ``status``, ``labels``, ``annotations``, ``starts_at`` (Unix seconds).
 """
 
 # Strings, comments, names with the path that follows them, and everything else one character at a time.
@@ -87,7 +87,8 @@ class Expression:
         if len(source) > MAX_LENGTH:
             raise ExpressionError(f"the expression is longer than {MAX_LENGTH} characters")
         _check_names(source, allowed, {"probes": tuple(probes), "steps": tuple(steps), "alert": tuple(ALERT_FIELDS)})
-        _program(source, allowed)
+        if not _shape_is_good(_shape(source), allowed):
+            _program(source, allowed)
         return cls(source, allowed)
 
     def evaluate(self, variables: Mapping[str, Any]) -> bool:
@@ -160,7 +161,7 @@ def _shape(source: str) -> str:
 def _shape_is_good(shape: str, names: frozenset[str]) -> bool:
     """Whether ``shape`` compiles to a condition. If not, the source itself is compiled, for its report."""
     try:
-        _program.__wrapped__(shape, names)
+        _compile(shape, names)
     except ExpressionError:
         return False
     return True
@@ -191,7 +192,11 @@ def _environment(names: frozenset[str]) -> Any:
 
 @lru_cache(maxsize=1024)
 def _program(source: str, names: frozenset[str]) -> Any:
-    """The compiled ``source``. Raises ExpressionError where it is no condition."""
+    """The compiled ``source``, kept while it is in use. Raises ExpressionError where it is no condition."""
+    return _compile(source, names)
+
+
+def _compile(source: str, names: frozenset[str]) -> Any:
     try:
         program = _environment(names).compile(source)
     except RuntimeError as error:

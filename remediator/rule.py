@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from remediator.action import Action, canonical_json
 from remediator.clock import Duration
-from remediator.errors import InputError
 from remediator.guard import Guard
 from remediator.probe import Probe
 from remediator.target import Target
@@ -193,15 +192,3 @@ def guard_parameters(kind: type[Guard], value: Any) -> Any:
     if value is None:
         return {}
     return value if kind.shorthand is None else {kind.shorthand: value}
-
-
-def read_guard(registry: Registry, entry: Mapping[str, Any]) -> Guard:
-    """The guard of one entry of ``guards:``.
-
-    Raises InputError when there is no such guard, and pydantic's ValidationError for wrong parameters.
-    """
-    name = guard_name(entry)
-    kind = registry.guard(name)
-    if kind is None or len(entry) != 1:
-        raise InputError(f'no guard is named "{name}"')
-    return kind.model_validate(guard_parameters(kind, entry[name]))
