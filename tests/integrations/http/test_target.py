@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -94,9 +96,6 @@ async def test_a_missing_ca_file_is_named() -> None:
 
 async def test_a_server_without_a_trusted_certificate_is_refused(tmp_path: Path) -> None:
     """TLS is verified: a self-signed server gets no byte of the request, and with its CA it does."""
-    import asyncio
-    import subprocess
-
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     process = await asyncio.to_thread(
         subprocess.run,
