@@ -20,9 +20,12 @@ import remediator.checks
 import remediator.guards
 import remediator.integrations
 from remediator.action import Action, Effect
+from remediator.checks import Check, CheckContext
 from remediator.errors import RemediatorError
 from remediator.guard import Guard
 from remediator.probe import Probe
+from remediator.problem import Problem
+from remediator.rulebook import Rulebook
 from remediator.target import Target
 
 
@@ -45,7 +48,7 @@ def _folders(package: ModuleType) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.ispkg)
 
 
-def _only_class(module: ModuleType, kinds: tuple[type[BaseModel], ...], name: str) -> type[Any]:
+def _only_class(module: ModuleType, kinds: tuple[type[Any], ...], name: str) -> type[Any]:
     """The one class of ``kinds`` that ``module`` defines; its name must be that of the file."""
     found = [
         value
@@ -54,7 +57,7 @@ def _only_class(module: ModuleType, kinds: tuple[type[BaseModel], ...], name: st
         and issubclass(value, kinds)
         and value.__module__ == module.__name__
         # Action[SomeTarget] is a class too, made where it is written.
-        and not value.__pydantic_generic_metadata__["origin"]
+        and not getattr(value, "__pydantic_generic_metadata__", {}).get("origin")
     ]
     wanted = camel_case(name)
     if [value.__name__ for value in found] != [wanted]:
@@ -95,6 +98,32 @@ class Catalogue:
             module = import_module(f"{remediator.guards.__name__}.{name}")
             self._guards[name] = _only_class(module, (Guard,), name)
         return self._guards[name]
+
+    def check(self, name: str) -> type[Check] | None:
+        """The check of that name, or None. Raises CatalogueError."""
+        if name not in self.names("checks"):
+            return None
+        module = import_module(f"{remediator.checks.__name__}.{name}")
+        found: type[Check] = _only_class(module, (Check,), name)
+        return found
+
+    def lint(self, rulebook: Rulebook, context: CheckContext) -> list[Problem]:
+        """What the checks have to say about the rules, in the order of the files."""
+        checks = [(name, kind()) for name in self.names("checks") if (kind := self.check(name)) is not None]
+        found = [
+            rulebook.problem(
+                rule.name,
+                finding.path,
+                f"check/{name}",
+                finding.message,
+                hint=finding.hint,
+                severity=check.severity,
+            )
+            for rule in rulebook.rules
+            for name, check in checks
+            for finding in check.findings(rule, context)
+        ]
+        return sorted(found, key=lambda problem: problem.order)
 
     def target_kind(self, kind: str) -> type[Target] | None:
         """The kind of target, which is the name of its integration, or None. Raises CatalogueError."""
@@ -167,7 +196,7 @@ class Catalogue:
 def summary(kind: type[BaseModel]) -> str:
     """The first paragraph of the docstring of ``kind``, in one line."""
     text = inspect.getdoc(kind) or ""
-    return " ".join(text.split("\n\n")[0].split())
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`")
 
 
 def parameters(kind: type[BaseModel]) -> dict[str, Any]:

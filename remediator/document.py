@@ -65,6 +65,8 @@ _SURPRISES = (
     (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"), "is a date to some YAML readers", "quote"),
     (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), "is no number that JSON could hold", "quote"),
 )
+# The password in an address, which no report repeats.
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)([^/\s@]+)(?=@)")
 # What a text must begin with to be a number or a surprise: most are neither.
 _SUSPECT = re.compile(r"[-+.0-9]|[yYnNoO]")
 # Characters that YAML forbids, and those that make a line read differently from what it does (bidirectional
@@ -201,6 +203,7 @@ def _problem(
 ) -> Problem:
     line, column = mark
     source = lines[line - 1] if 0 < line <= len(lines) else ""
+    source = _PASSWORD.sub(lambda match: match[1] + "*" * len(match[2]), source)
     return Problem(
         file=file,
         line=line,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -24,6 +26,8 @@ _KINDS = {
     "model_attributes_type": "a map",
     "mapping_type": "a map",
 }
+SECRET_ID = "settings/secret"
+_SECRET = re.compile(r"(?i)token|secret|passw|credential|api_?key|private_?key")
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -121,14 +125,7 @@ def _translate(
     at, kind, context, value = path + loc, detail["type"], detail.get("ctx", {}), detail["input"]
     key = str(loc[-1]) if loc else ""
     if kind == "extra_forbidden":
-        under = next((str(part) for part in reversed(loc[:-1]) if isinstance(part, str)), "")
-        if (instead := later.get((under, key))) is not None:
-            return document.problem(at, later_id, f'"{key}" comes in a later version', hint=instead, key=True)
-        known = _known(model, loc[:-1])
-        hint = nearest(key, known) or (
-            f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if len(known) <= 8 else ""
-        )
-        return document.problem(at, "value/unknown-key", f'unknown key "{key}"', hint=hint, key=True)
+        return _unknown_key(document, path, loc, model, later, later_id)
     if kind == "missing":
         name = str(detail["loc"][-1])
         return document.problem(
@@ -148,6 +145,39 @@ def _translate(
             at, "value/choice", message, hint=nearest(value, choices) if isinstance(value, str) else ""
         )
     return document.problem(at, "value/invalid", _sentence(kind, context, value, detail["msg"]))
+
+
+def _unknown_key(
+    document: Document,
+    path: Path,
+    loc: Path,
+    model: type[BaseModel],
+    later: Mapping[tuple[str, str], str],
+    later_id: str,
+) -> Problem:
+    at, key = path + loc, str(loc[-1]) if loc else ""
+    around = [str(part) for part in reversed(loc[:-1]) if isinstance(part, str)] or [""]
+    for under in around:
+        if (instead := later.get((under, key))) is not None:
+            return document.problem(at, later_id, f'"{key}" comes in a later version', hint=instead, key=True)
+    known = _known(model, loc[:-1])
+    if f"{key}_file" in known or _SECRET.search(key):
+        wanted = f"{key}_file" if f"{key}_file" in known else next((k for k in known if k.endswith("_file")), "")
+        hint = f"write {wanted}: and the path of a file that holds it" if wanted else "leave it out"
+        # The line itself is not shown: a report is copied into tickets.
+        problem = document.problem(at, SECRET_ID, f'"{key}" would put a secret into this file', hint=hint, key=True)
+        return replace(problem, source="")
+    hint = nearest(key, known)
+    if not hint and 0 < len(known) <= 8:
+        hint = f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+    return document.problem(at, "value/unknown-key", f'unknown key "{key}"', hint=hint, key=True)
+
+
+def without_secrets(problems: Iterable[Problem]) -> list[Problem]:
+    """``problems`` without the text of lines on which one of them found a secret."""
+    listed = list(problems)
+    lines = {(p.file, p.line) for p in listed if p.id == SECRET_ID}
+    return [replace(p, source="") if (p.file, p.line) in lines else p for p in listed]
 
 
 def _sentence(kind: str, context: Mapping[str, Any], value: Any, message: str) -> str:

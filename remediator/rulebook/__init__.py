@@ -18,7 +18,7 @@ from remediator.rulebook.files import read_files
 from remediator.rulebook.index import Index, Match
 from remediator.rulebook.scrutiny import LATER, Scrutiny
 from remediator.target import Target
-from remediator.validation import found, model_problems
+from remediator.validation import found, model_problems, without_secrets
 
 __all__ = ["Match", "Rulebook", "RulebookError", "load_rulebook", "rulebook_from_texts"]
 
@@ -72,8 +72,8 @@ class Rulebook:
     ) -> Problem:
         """A problem at ``path`` inside the rule ``name``; for checks that look at loaded rules."""
         document, place = self._places[name]
-        key = not path or isinstance(path[-1], str)
-        return document.problem(place + path, id, message, hint=hint, severity=severity, key=key and bool(path))
+        # A check speaks about what a rule says or leaves out; what is left out is said at the rule itself.
+        return document.problem(place + path, id, message, hint=hint, severity=severity)
 
 
 def load_rulebook(
@@ -103,7 +103,7 @@ def rulebook_from_texts(
             hashes.append(hashlib.sha256(raw).digest())
         errors = [p for p in loader.problems if p.severity is Severity.ERROR]
         if errors:
-            raise RulebookError(loader.problems)
+            raise RulebookError(without_secrets(loader.problems))
         warnings = [p for p in loader.problems if p.severity is not Severity.ERROR]
         digest = hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
         return Rulebook(loader.rules, warnings, digest)
