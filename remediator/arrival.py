@@ -53,6 +53,8 @@ class Receipt(NamedTuple):
     delivery_id: str
     runs: tuple[str, ...]
     notices: Mapping[str, int]
+    alerts: int
+    """How many alerts the delivery held, matched or not."""
 
 
 @dataclass(slots=True)
@@ -138,7 +140,7 @@ def _settle_one(
             _open_runs(sighting, incident, delivery_id, new_id, now, out, opened, entries)
     _record(arrival, delivery_id, counts, opened, out)
     out.entries += entries
-    out.receipts.append(Receipt(delivery_id, tuple(opened), counts))
+    out.receipts.append(Receipt(delivery_id, tuple(opened), counts, len(arrival.delivery.alerts)))
 
 
 def _written(incident: Incident, out: Settled) -> None:
