@@ -1,0 +1,294 @@
+"""The contract that every action and probe keeps, and that no label can get past any of them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import pytest
+from pydantic import ValidationError
+
+import remediator.integrations
+from remediator.action import Action, Change, Effect, Happened
+from remediator.errors import PermanentError, TemporaryError
+from remediator.integrations.command.run import Run
+from remediator.integrations.command.target import CommandTarget
+from remediator.integrations.http.get import Get
+from remediator.integrations.http.post import Post
+from remediator.integrations.http.target import HttpTarget
+from remediator.integrations.kubernetes.deployment import Deployment
+from remediator.integrations.kubernetes.scale import Scale
+from remediator.integrations.kubernetes.target import KubernetesTarget
+from remediator.probe import Probe
+from remediator.target import Target
+from tests.integrations.arrangements import STAGES, Stage
+from tests.integrations.corpus import PAYLOADS
+from tests.integrations.kubernetes.apiserver import api_server
+from tests.integrations.support import HandClock, Received, acting, looking, wire
+
+
+def _families() -> Iterator[tuple[str, str, type[Any]]]:
+    """System, file and class of every action and probe there is, found by path."""
+    root = Path(remediator.integrations.__file__).parent
+    for path in sorted(root.glob("*/*.py")):
+        system, name = path.parent.name, path.stem
+        if name.startswith("_") or name == "target":
+            continue
+        module = importlib.import_module(f"remediator.integrations.{system}.{name}")
+        for _, found in inspect.getmembers(module, inspect.isclass):
+            # Action[T] is put into the module by pydantic and stays abstract; only what can be used counts.
+            if (
+                issubclass(found, Action | Probe)
+                and found.__module__ == module.__name__
+                and not inspect.isabstract(found)
+            ):
+                yield system, name, found
+
+
+FAMILIES = list(_families())
+NAMES = [f"{system}.{name}" for system, name, _ in FAMILIES]
+ACTIONS = [name for name, (_, _, found) in zip(NAMES, FAMILIES, strict=True) if issubclass(found, Action)]
+
+
+@pytest.fixture(params=ACTIONS)
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    """Every action in turn; an action without a stage fails here by name."""
+    async with STAGES[request.param](tmp_path) as it:
+        yield it
+
+
+def _stored(change: Change) -> Change:
+    """The change as it comes back from the store."""
+    return Change.from_json(json.loads(json.dumps(change.as_json())))
+
+
+def test_nothing_is_missing() -> None:
+    """The suite sees every action and probe of the tree, and each action has its stage."""
+    assert {"http.get", "http.post", "prometheus.query", "command.run", "kubernetes.scale"} <= set(NAMES)
+    assert len(set(NAMES)) == len(NAMES)
+    assert set(STAGES) == set(ACTIONS)
+
+
+@pytest.mark.parametrize(("system", "name", "found"), FAMILIES, ids=NAMES)
+def test_name_is_path_and_every_parameter_is_described(system: str, name: str, found: type[Any]) -> None:
+    """One class per file, named by it; each parameter carries its documentation; literal names parameters."""
+    assert found.__name__ == name.title().replace("_", "")
+    assert inspect.getdoc(found)
+    parameters = {field.alias or key for key, field in found.model_fields.items()}
+    assert all(field.description for field in found.model_fields.values())
+    assert getattr(found, "literal", frozenset()) <= parameters
+    target = importlib.import_module(f"remediator.integrations.{system}.target")
+    kinds = [
+        each
+        for _, each in inspect.getmembers(target, inspect.isclass)
+        if issubclass(each, Target) and each.__module__ == target.__name__
+    ]
+    assert len(kinds) == 1
+    own = {key: field for key, field in kinds[0].model_fields.items() if key not in Target.model_fields}
+    assert all(field.description for field in own.values())
+
+
+async def test_looking_changes_nothing(stage: Stage) -> None:
+    """However often the change is computed, the world stays as it is and the change the same."""
+    changes = [await stage.action.diff(stage.target, acting()) for _ in range(3)]
+    assert stage.effects() == 0
+    assert len({change.digest for change in changes}) == 1
+    assert not changes[0].empty
+
+
+async def test_acting_takes_effect_once(stage: Stage) -> None:
+    """From the stored change to the verified effect: exactly one, and where the action can see it, nothing is left."""
+    change = _stored(await stage.action.diff(stage.target, acting()))
+    outcome = await stage.action.apply(stage.target, change, acting())
+    await stage.action.verify(stage.target, change, acting())
+    assert stage.effects() == 1
+    json.dumps(dict(outcome.data), allow_nan=False)
+    assert (await stage.action.diff(stage.target, acting())).empty == stage.converges
+
+
+async def test_no_effect_after_the_licence_ran_out(stage: Stage) -> None:
+    """After the deadline of its licence an action does nothing and says that it did nothing."""
+    clock = HandClock()
+    context = acting(clock)
+    change = _stored(await stage.action.diff(stage.target, context))
+    clock.at = context.deadline + 0.001
+    with pytest.raises(TemporaryError) as caught:
+        await stage.action.apply(stage.target, change, context)
+    assert caught.value.reason == "licence_expired"
+    assert stage.effects() == 0
+
+
+async def test_the_effect_class_is_declared(stage: Stage) -> None:
+    """What a crash means is declared on the class itself; a class that converges can be done again."""
+    assert isinstance(type(stage.action).__dict__["effect"], Effect)
+    effect = stage.action.effect_on(stage.target)
+    assert isinstance(effect, Effect)
+    assert (effect in (Effect.IDEMPOTENT, Effect.CONDITIONAL)) == stage.converges
+
+
+async def test_permission_is_asked_for_what_is_touched(stage: Stage, request: pytest.FixtureRequest) -> None:
+    """Every need is a list of the target's kind; with all lists it is permitted, without any one it is not."""
+    uses = request.node.callspec.params["stage"]
+    needs = stage.action.needs()
+    assert needs
+    assert set(needs) <= set(stage.target.lists)
+    assert stage.target.refusal(uses, needs) is None
+    for kind in ("actions", *needs):
+        permit = {**stage.target.permit, kind: ["something-else"]}
+        assert stage.target.model_copy(update={"permit": permit}).refusal(uses, needs)
+
+
+async def test_plans_survive_restarts(stage: Stage) -> None:
+    """Written as JSON and read back, an action is the same action."""
+    text = json.dumps(stage.action.model_dump(mode="json", by_alias=True))
+    assert type(stage.action).model_validate(json.loads(text)) == stage.action
+
+
+async def test_looking_back_changes_nothing(stage: Stage) -> None:
+    """reconcile only reads, and inverse is only another action of the same kind."""
+    change = _stored(await stage.action.diff(stage.target, acting()))
+    assert isinstance(await stage.action.reconcile(stage.target, change, acting()), Happened)
+    inverse = stage.action.inverse(change)
+    assert inverse is None or isinstance(inverse, type(stage.action))
+    assert stage.effects() == 0
+
+
+async def test_a_target_can_be_closed_at_any_time(stage: Stage) -> None:
+    """Closing twice is fine, also before the first use, and a closed target opens again when used."""
+    await stage.target.close()
+    await stage.action.diff(stage.target, acting())
+    await stage.target.close()
+    await stage.target.close()
+    await stage.action.diff(stage.target, acting())
+
+
+# What a label may hold, through every parameter that takes text.
+
+ALLOWED_HEADERS = {
+    *("host", "accept", "accept-encoding", "user-agent", "connection"),
+    *("content-type", "content-length", "idempotency-key"),
+}
+
+
+def _check_wire(request: Received, method: bytes, after: dict[str, Any]) -> None:
+    """The bytes on the wire are the planned request and nothing besides."""
+    verb, target, version = request.line.split(b" ")
+    path, _, query = target.decode("ascii").partition("?")
+    assert (verb, version) == (method, b"HTTP/1.1")
+    assert after["url"].endswith(path)
+    assert path.startswith("/")
+    assert dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))) == after["query"]
+    assert set(request.headers) <= ALLOWED_HEADERS
+    assert (json.loads(request.body) if request.body else None) == after["json"]
+    assert unquote(path).count("/") == path.count("/")
+    assert ".." not in unquote(path).split("/")
+
+
+def test_the_corpus_is_large() -> None:
+    """More than 300 different hostile texts."""
+    assert len(PAYLOADS) >= 300
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda text: {"path": text},
+        lambda text: {"path": f"/admin/{text}/pause"},
+        lambda text: {"path": "/x", "query": {"q": text}},
+        lambda text: {"path": "/x", "query": {text: "v"}},
+        lambda text: {"path": "/x", "json": {"name": text, text: [text]}},
+    ],
+    ids=["path", "segment", "query value", "query name", "json"],
+)
+async def test_no_text_gets_past_http(place: Any) -> None:
+    """Every text is refused, or the request is byte for byte the one in the change; the same for the probe."""
+    sent = 0
+    async with wire() as it:
+        target = HttpTarget(base_url=it.url)
+        for payload in PAYLOADS:
+            it.received.clear()
+            try:
+                action = Post.model_validate(place(payload))
+            except ValidationError:
+                continue
+            change = await action.diff(target, acting())
+            assert change.after["json"] == place(payload).get("json")
+            assert change.after["query"] == place(payload).get("query", {})
+            await action.apply(target, _stored(change), acting())
+            if action.body is None:
+                await Get(path=action.path, query=action.query).read(target, looking())
+                _check_wire(it.received.pop(), b"GET", dict(change.after))
+            (request,) = it.received
+            _check_wire(request, b"POST", dict(change.after))
+            sent += 1
+        await target.close()
+    assert sent > 0
+
+
+async def test_no_text_gets_past_kubernetes(tmp_path: Path) -> None:
+    """A text is a name that Kubernetes knows, and then exactly that object is asked for, or it is refused."""
+    asked = 0
+    async with api_server() as api:
+        target = KubernetesTarget(kubeconfig=api.kubeconfig(tmp_path))
+        for payload in PAYLOADS:
+            for where in ({"namespace": payload, "deployment": "x"}, {"namespace": "x", "deployment": payload}):
+                api.calls.clear()
+                try:
+                    action = Scale.model_validate({**where, "at_least": 2, "max": 3})
+                    probe = Deployment(namespace=where["namespace"], name=where["deployment"])
+                except ValidationError:
+                    continue
+                with pytest.raises(PermanentError, match="does not exist"):
+                    await action.diff(target, acting())
+                with pytest.raises(PermanentError, match="does not exist"):
+                    await probe.read(target, looking())
+                assert [(call.namespace, call.name) for call in api.calls] == [tuple(where.values())] * 2
+                asked += 1
+        await target.close()
+    assert 0 < asked < 60
+
+
+async def test_no_text_gets_past_a_command(tmp_path: Path) -> None:
+    """A text arrives as exactly its own argument, with no shell and no option, or it is refused."""
+    ran = 0
+    target = CommandTarget.model_validate(
+        {
+            "directory": str(tmp_path),
+            "commands": {
+                "show": {
+                    "argv": ["printf", "%s\\037", "{free}", "--x={free}", "{free}!"],
+                    "parameters": {"free": {"pattern": ".*"}},
+                },
+                "plain": {"argv": ["true", "{word}"], "parameters": {"word": {}}},
+            },
+        }
+    )
+    for payload in PAYLOADS:
+        with pytest.raises((ValidationError, PermanentError)):
+            await Run.model_validate({"command": f"show{payload}" if payload else ""}).diff(target, acting())
+        with pytest.raises(PermanentError, match="no parameter"):
+            await Run(command="plain", parameters={"word": "x", f" {payload}": "x"}).diff(target, acting())
+        try:
+            plain = await Run(command="plain", parameters={"word": payload}).diff(target, acting())
+            assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:@-]*", payload)
+            assert plain.after["argv"] == ["true", payload]
+        except PermanentError:
+            pass
+        action = Run(command="show", parameters={"free": payload})
+        try:
+            change = await action.diff(target, acting())
+        except PermanentError:
+            continue
+        assert change.after["argv"][2:] == [payload, f"--x={payload}", f"{payload}!"]
+        outcome = await action.apply(target, _stored(change), acting())
+        assert outcome.data["stdout"].split("\x1f") == [payload, f"--x={payload}", f"{payload}!", ""]
+        assert not payload.startswith("-")
+        ran += 1
+    assert ran > 200
+    assert list(tmp_path.iterdir()) == []
