@@ -1,0 +1,97 @@
+"""Every route in one table: who may use it, what it takes and gives; the server and the OpenAPI page are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from remediator.web import audit, rules, runs, shapes, status
+from remediator.web.call import Call
+from remediator.web.service import Role
+
+WEBHOOK = "/api/v1/alertmanager"
+OPENAPI = "/api/v1/openapi.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method on one path. ``role`` None means open to everybody; ``gives`` is a shape or a media type."""
+
+    method: str
+    path: str
+    name: str
+    handle: Callable[[Call], Awaitable[web.StreamResponse]]
+    gives: Any
+    role: Role | None = Role.VIEWER
+    takes: type[BaseModel] | None = None
+    query: tuple[str, ...] = ()
+    refusals: tuple[int, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the handler's docstring."""
+        return (self.handle.__doc__ or "").strip().partition("\n")[0]
+
+
+_API = "/api/v1"
+ROUTES: tuple[Route, ...] = (
+    Route("GET", f"{_API}/runs", "listRuns", runs.list_runs, shapes.RunList, query=runs.RUN_FILTERS, refusals=(400,)),
+    Route("GET", f"{_API}/runs/{{id}}", "getRun", runs.get_run, shapes.RunView, refusals=(404,)),
+    Route(
+        "POST", f"{_API}/runs/{{id}}/approve", "approveRun", runs.approve_run, shapes.RunView,
+        role=Role.APPROVER, takes=shapes.Vote, refusals=(400, 404, 409),
+    ),
+    Route(
+        "POST", f"{_API}/runs/{{id}}/reject", "rejectRun", runs.reject_run, shapes.RunView,
+        role=Role.APPROVER, takes=shapes.Vote, refusals=(400, 404, 409),
+    ),
+    Route(
+        "POST", f"{_API}/runs/{{id}}/cancel", "cancelRun", runs.cancel_run, shapes.RunView,
+        role=Role.OPERATOR, takes=shapes.Cancel, refusals=(400, 404, 409),
+    ),
+    Route(
+        "GET", f"{_API}/incidents", "listIncidents", runs.list_incidents, shapes.IncidentList,
+        query=runs.INCIDENT_FILTERS, refusals=(400,),
+    ),
+    Route(
+        "GET", f"{_API}/rules", "listRules", rules.list_rules, shapes.RuleList,
+        query=rules.RULE_FILTERS, refusals=(400,),
+    ),
+    Route("GET", f"{_API}/rules/{{name}}", "getRule", rules.get_rule, shapes.RuleView, refusals=(404,)),
+    Route(
+        "POST", f"{_API}/rules/{{name}}/pause", "pauseRule", rules.pause_rule, shapes.PauseList,
+        role=Role.OPERATOR, takes=shapes.PauseRequest, refusals=(400, 404),
+    ),
+    Route(
+        "POST", f"{_API}/rules/{{name}}/resume", "resumeRule", rules.resume_rule, shapes.PauseList,
+        role=Role.OPERATOR, takes=shapes.ResumeRequest, refusals=(400, 404),
+    ),
+    Route("GET", f"{_API}/pause", "listPauses", rules.list_pauses, shapes.PauseList),
+    Route(
+        "POST", f"{_API}/pause", "pause", rules.pause, shapes.PauseList,
+        role=Role.OPERATOR, takes=shapes.ScopedPause, refusals=(400, 404),
+    ),
+    Route(
+        "POST", f"{_API}/resume", "resume", rules.resume, shapes.PauseList,
+        role=Role.OPERATOR, takes=shapes.ScopedResume, refusals=(400, 404),
+    ),
+    Route(
+        "GET", f"{_API}/audit", "listAudit", audit.list_records, shapes.RecordList,
+        query=audit.AUDIT_FILTERS, refusals=(400,),
+    ),
+    Route("GET", f"{_API}/audit/verify", "verifyAudit", audit.verify_records, shapes.Verified),
+    Route(
+        "GET", f"{_API}/audit/export", "exportAudit", audit.export_records, "application/jsonl",
+        query=("format",), refusals=(400,),
+    ),
+    Route("GET", "/-/healthy", "healthy", status.healthy, "text/plain", role=None),
+    Route("GET", "/-/ready", "ready", status.ready, "text/plain", role=None, query=("verbose",), refusals=(503,)),
+    Route("POST", "/-/reload", "reload", status.reload, "text/plain", role=Role.ADMIN, refusals=(400,)),
+    Route("GET", "/metrics", "metrics", status.metrics, "text/plain", role=None),
+    Route("GET", "/", "index", status.index, "text/html", role=None),
+)  # fmt: skip
+"""Every route but the webhook and the OpenAPI page itself."""

@@ -1,0 +1,139 @@
+"""What the HTTP face needs of the service behind it, and nothing more; the application implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from remediator.arrival import Receipt
+from remediator.clock import Clock
+from remediator.metrics import Metrics
+from remediator.rule import Mode, Rule
+from remediator.store import Store
+
+
+class Role(StrEnum):
+    """What a person may do, in rising order; each includes those before it."""
+
+    VIEWER = "viewer"
+    """Read everything."""
+    OPERATOR = "operator"
+    """Cancel, pause, resume, and deliver alerts by hand."""
+    APPROVER = "approver"
+    """Approve and reject changes."""
+    ADMIN = "admin"
+    """Reload."""
+
+    def covers(self, wanted: Role) -> bool:
+        """Whether this role may do what ``wanted`` may."""
+        order = list(Role)
+        return order.index(self) >= order.index(wanted)
+
+
+class User(NamedTuple):
+    """A person or a program with an API token; the file holds one token a line, several while one is replaced."""
+
+    name: str
+    role: Role
+    token_file: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebOptions:
+    """The settings of the HTTP face. Sizes are bytes, times seconds. Limits take effect at start, the rest at once."""
+
+    tokens_file: str = ""
+    """Bearer tokens of those who deliver alerts; empty: none are configured."""
+    users: tuple[User, ...] = ()
+    external_url: str = ""
+    mode_max: Mode = Mode.AUTO
+    enable_lifecycle: bool = False
+    max_body: int = 1 << 20
+    head_timeout: float = 10.0
+    body_timeout: float = 10.0
+    accept_timeout: float = 5.0
+    keep_alive: float = 75.0
+    connections: int = 512
+
+
+class RuleSet(Protocol):
+    """The rules in force; ``rulebook.Rulebook`` is one."""
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """All of them, in the order of the files."""
+        ...
+
+    def get(self, name: str) -> Rule | None:
+        """The rule of that name, or None."""
+        ...
+
+    def file_of(self, name: str) -> str:
+        """The file that holds it, or an empty string."""
+        ...
+
+
+class Intake(Protocol):
+    """Takes deliveries; ``intake.Intake`` is one."""
+
+    async def accept(self, body: bytes, source: str) -> Receipt:
+        """The receipt after the commit. Raises DeliveryError, StoreUnavailable."""
+        ...
+
+
+class Service(Protocol):
+    """The running service as the HTTP face sees it."""
+
+    @property
+    def options(self) -> WebOptions:
+        """The settings as they are now; a reload may replace them."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """Durable state."""
+        ...
+
+    @property
+    def rulebook(self) -> RuleSet:
+        """The rules in force now."""
+        ...
+
+    @property
+    def targets(self) -> Collection[str]:
+        """Names of the targets in force now."""
+        ...
+
+    @property
+    def intake(self) -> Intake:
+        """Where deliveries go."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """Figures of this service."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service is about to stop: it answers deliveries still and is no longer ready."""
+        ...
+
+    def ready(self) -> tuple[bool, Mapping[str, Any]]:
+        """Whether the service can do its work, and part by part why or why not (``{"store": "ok", …}``)."""
+        ...
+
+    def wake(self) -> None:
+        """Tell the worker that a person has changed what waits."""
+        ...
+
+    async def reload(self, actor: str) -> None:
+        """Load settings and rules again. Raises InputError with the report; the old set then stays in force."""
+        ...

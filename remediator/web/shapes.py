@@ -1,0 +1,414 @@
+"""What the API shows and takes: one declaration is the answer's type, the check of a request and the OpenAPI schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from remediator.audit import AuditRecord
+from remediator.clock import Duration, format_instant
+from remediator.incident import Incident
+from remediator.redact import redact
+from remediator.rule import Mode, Rule
+from remediator.run import Run, State
+from remediator.store import Approval, EffectRow, Pause
+
+Text = Annotated[str, Field(max_length=2000)]
+Scope = Annotated[str, Field(pattern=r"^(global|(rule|target):[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$")]
+Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class Vote(_Request):
+    """An answer to a question: may exactly these changes be made?"""
+
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="The digest that was shown with the changes.")
+    comment: Text = Field(default="", description="Why; kept in the audit.")
+
+
+class Cancel(_Request):
+    """A wish to cancel a run that has not begun to act, or to close one that waits for a person."""
+
+    comment: Text = Field(default="", description="Why; kept in the audit.")
+
+
+class PauseRequest(_Request):
+    """A pause: nothing in its scope acts after it is committed."""
+
+    reason: Text = Field(min_length=1, description="Why; shown to everybody and kept in the audit.")
+    for_: Duration | None = Field(default=None, alias="for", description="How long, like 2h; until resumed if absent.")
+
+
+class ScopedPause(PauseRequest):
+    """A pause of everything, of a rule or of a target."""
+
+    scope: Scope = Field(default="global", description="global, rule:NAME or target:NAME.")
+
+
+class ResumeRequest(_Request):
+    """The end of a pause."""
+
+    reason: Text = Field(default="", description="Why; kept in the audit.")
+
+
+class ScopedResume(ResumeRequest):
+    """The end of a pause of everything, of a rule or of a target."""
+
+    scope: Scope = Field(default="global", description="global, rule:NAME or target:NAME.")
+
+
+class IncidentView(TypedDict):
+    """One life of one problem."""
+
+    id: str
+    key: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    starts_at: Instant
+    ends_at: Instant | None
+    seen_at: Instant
+    alerts: list[dict[str, Any]]
+
+
+class IncidentBrief(TypedDict):
+    """The problem a run is about."""
+
+    id: str
+    labels: Mapping[str, str]
+    starts_at: Instant
+    ends_at: Instant | None
+
+
+class EffectView(TypedDict):
+    """One licence to act and what came of it."""
+
+    id: str
+    attempt: int
+    effect: str
+    state: str
+    subject: str
+    outcome: Mapping[str, Any]
+    licensed_at: Instant
+    finished_at: Instant | None
+
+
+class StepView(TypedDict):
+    """One action on one target, as far as it has come."""
+
+    id: str
+    action: str
+    target: str
+    state: str
+    parameters: Mapping[str, Any] | None
+    change: Mapping[str, Any] | None
+    outcome: Mapping[str, Any] | None
+    effects: list[EffectView]
+
+
+class ApprovalView(TypedDict):
+    """The question that was put to people."""
+
+    id: str
+    state: str
+    digest: str
+    changes: Sequence[Mapping[str, Any]]
+    needed: int
+    votes: Sequence[Mapping[str, Any]]
+    requested_at: Instant
+    expires_at: Instant
+
+
+class RunBrief(TypedDict):
+    """A run as lists show it."""
+
+    id: str
+    rule: str
+    rule_digest: str
+    state: Literal[
+        "queued", "held", "running", "verifying", "succeeded", "failed", "denied", "observed", "cancelled", "expired",
+        "needs_human",
+    ]  # fmt: skip
+    reason: str
+    message: str
+    mode: str
+    incident: IncidentBrief
+    targets: list[str]
+    steps: list[StepView]
+    created_at: Instant
+    updated_at: Instant
+    due_at: Instant
+    wake_at: Instant | None
+
+
+class RunView(RunBrief):
+    """A run with everything that led to where it is."""
+
+    evidence: Mapping[str, Any]
+    verdicts: Sequence[Mapping[str, Any]]
+    verify: Mapping[str, Any] | None
+    approval: ApprovalView | None
+
+
+class PauseView(TypedDict):
+    """A pause in force."""
+
+    scope: str
+    reason: str
+    actor: str
+    since: Instant
+    until: Instant | None
+
+
+class RuleBrief(TypedDict):
+    """A rule in force as lists show it; ``effective_mode`` is its mode under the service's highest one."""
+
+    name: str
+    description: str
+    owner: str
+    service: str
+    runbook_url: str
+    mode: str
+    effective_mode: str
+    alerts: list[str]
+    targets: list[str]
+    digest: str
+    file: str
+    paused: PauseView | None
+
+
+class RuleView(RuleBrief):
+    """A rule in force as it was written."""
+
+    rule: Mapping[str, Any]
+
+
+class RecordView(TypedDict):
+    """A record of the audit chain; ``detail`` is what the digest covers beside the other fields."""
+
+    sequence: int
+    at: Instant
+    event: str
+    actor: str
+    run_id: str
+    rule: str
+    detail: Mapping[str, Any]
+    previous: str
+    digest: str
+
+
+class Verified(TypedDict):
+    """Whether the chain is whole; ``at`` is the first record that is not, or 0."""
+
+    ok: bool
+    records: int
+    head: str
+    at: int
+    message: str
+
+
+class RunList(TypedDict):
+    """Runs, newest first."""
+
+    items: list[RunBrief]
+    next: str | None
+
+
+class RuleList(TypedDict):
+    """Rules by name."""
+
+    items: list[RuleBrief]
+    next: str | None
+
+
+class IncidentList(TypedDict):
+    """Incidents, newest first."""
+
+    items: list[IncidentView]
+    next: str | None
+
+
+class RecordList(TypedDict):
+    """Audit records, newest first unless asked for otherwise."""
+
+    items: list[RecordView]
+    next: str | None
+
+
+class PauseList(TypedDict):
+    """Pauses in force; ``paused`` says whether everything is."""
+
+    paused: bool
+    items: list[PauseView]
+    next: str | None
+
+
+class Accepted(TypedDict):
+    """A delivery that is committed: how many alerts, and the runs it opened."""
+
+    accepted: int
+    runs: list[str]
+
+
+class Problem(TypedDict, total=False):
+    """RFC 9457 problem details; ``type`` ends in a stable word."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def instant(at: float | None) -> str | None:
+    """RFC 3339, or None."""
+    return None if at is None else format_instant(at)
+
+
+def show_brief(run: Run, incident: Incident | None, effects: Sequence[EffectRow] = ()) -> RunBrief:
+    """``run`` as lists show it. Values that hold secrets by their shape are masked."""
+    steps = run.progress.get("steps", ())
+    shown: RunBrief = {
+        "id": run.id,
+        "rule": run.rule,
+        "rule_digest": run.rule_digest,
+        "state": run.state.value,
+        "reason": run.reason,
+        "message": run.message,
+        "mode": run.mode,
+        "incident": {
+            "id": run.incident_id,
+            "labels": redact(dict(incident.common_labels)) if incident else {},
+            "starts_at": format_instant(incident.opened_at if incident else run.due_at),
+            "ends_at": instant(incident.ended_at) if incident else None,
+        },
+        "targets": list(run.targets),
+        "steps": [_step(step, [e for e in effects if e.step == number]) for number, step in enumerate(steps)],
+        "created_at": format_instant(run.created_at),
+        "updated_at": format_instant(run.updated_at),
+        "due_at": format_instant(run.due_at),
+        "wake_at": format_instant(run.wake_at) if run.state is State.HELD else None,
+    }
+    return shown
+
+
+def show_run(run: Run, incident: Incident, effects: Sequence[EffectRow], approval: Approval | None) -> RunView:
+    """``run`` with its evidence, verdicts, licences and question."""
+    progress = run.progress
+    return {
+        **show_brief(run, incident, effects),
+        "evidence": redact(progress.get("evidence", {})),
+        "verdicts": redact(progress.get("verdicts", [])),
+        "verify": progress.get("verify"),
+        "approval": show_approval(approval) if approval is not None else None,
+    }
+
+
+def _step(step: Mapping[str, Any], effects: Sequence[EffectRow]) -> StepView:
+    return {
+        "id": step["id"],
+        "action": step["uses"],
+        "target": step["target"],
+        "state": step["state"],
+        "parameters": redact(step.get("parameters")),
+        "change": redact(step.get("change")),
+        "outcome": redact(step.get("outcome")),
+        "effects": [
+            {
+                "id": effect.id,
+                "attempt": effect.attempt,
+                "effect": effect.effect,
+                "state": effect.state,
+                "subject": effect.subject,
+                "outcome": redact(effect.outcome),
+                "licensed_at": format_instant(effect.licensed_at),
+                "finished_at": instant(effect.finished_at),
+            }
+            for effect in effects
+        ],
+    }
+
+
+def show_approval(approval: Approval) -> ApprovalView:
+    """The question as the approver must see it: never masked, for the digest is bound to exactly this."""
+    return {
+        "id": approval.id,
+        "state": approval.state,
+        "digest": approval.digest,
+        "changes": list(approval.changes),
+        "needed": approval.needed,
+        "votes": [{**vote, "at": format_instant(vote["at"])} for vote in approval.votes],
+        "requested_at": format_instant(approval.requested_at),
+        "expires_at": format_instant(approval.expires_at),
+    }
+
+
+def show_incident(incident: Incident) -> IncidentView:
+    """``incident`` with its alerts."""
+    return {
+        "id": incident.id,
+        "key": incident.key,
+        "labels": redact(dict(incident.common_labels)),
+        "annotations": redact(dict(incident.annotations)),
+        "starts_at": format_instant(incident.opened_at),
+        "ends_at": instant(incident.ended_at),
+        "seen_at": format_instant(incident.seen_at),
+        "alerts": [
+            {
+                "status": "firing" if member.ended_at is None else "resolved",
+                "labels": redact(dict(member.labels)),
+                "annotations": redact(dict(member.annotations)),
+                "starts_at": format_instant(member.min_start),
+                "ends_at": instant(member.ended_at),
+            }
+            for member in incident.members.values()
+        ],
+    }
+
+
+def show_rule(rule: Rule, file: str, mode_max: Mode, pause: Pause | None) -> RuleBrief:
+    """``rule`` as lists show it."""
+    return {
+        "name": rule.name,
+        "description": rule.description,
+        "owner": rule.owner,
+        "service": rule.service,
+        "runbook_url": rule.runbook_url,
+        "mode": rule.mode.value,
+        "effective_mode": rule.mode.at_most(mode_max).value,
+        "alerts": list(rule.when.alert),
+        "targets": list(rule.targets),
+        "digest": rule.digest,
+        "file": file,
+        "paused": show_pause(pause) if pause is not None else None,
+    }
+
+
+def show_pause(pause: Pause) -> PauseView:
+    """A pause in force."""
+    return {
+        "scope": pause.scope,
+        "reason": pause.reason,
+        "actor": pause.actor,
+        "since": format_instant(pause.since),
+        "until": instant(pause.until),
+    }
+
+
+def show_record(record: AuditRecord, detail: Mapping[str, Any]) -> RecordView:
+    """A record with its parsed detail; never masked here, for what is in the chain was masked before it went in."""
+    return {
+        "sequence": record.sequence,
+        "at": format_instant(record.at),
+        "event": record.event,
+        "actor": record.actor,
+        "run_id": record.run_id,
+        "rule": record.rule,
+        "detail": detail,
+        "previous": record.previous,
+        "digest": record.digest,
+    }
