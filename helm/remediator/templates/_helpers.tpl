@@ -30,21 +30,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{- /* "true" where the store is SQLite, empty otherwise. */ -}}
-{{- define "remediator.sqlite" -}}
-{{- if hasPrefix "sqlite:" .Values.storage.url -}}true{{- end -}}
-{{- end -}}
-
 {{- /* Refuses what would install and then be unsafe, or never work. Every message says what to write instead. */ -}}
 {{- define "remediator.refuse" -}}
-{{- if include "remediator.sqlite" . -}}
-  {{- if gt (int .Values.replicas) 1 -}}
-    {{- fail (printf "replicas: %d cannot share one SQLite database; write `replicas: 1`, or set storage.url to a postgresql:// database" (int .Values.replicas)) -}}
-  {{- end -}}
-  {{- range .Values.storage.volume.accessModes -}}
-    {{- if not (has . (list "ReadWriteOnce" "ReadWriteOncePod")) -}}
-      {{- fail (printf "storage.volume.accessModes: %s means a shared file system, whose locks SQLite cannot trust; write [ReadWriteOnce] or [ReadWriteOncePod], or set storage.url to a postgresql:// database" .) -}}
-    {{- end -}}
+{{- if gt (int .Values.replicas) 1 -}}
+  {{- fail (printf "replicas: %d cannot share one SQLite database, and Remediator has no other store yet; write `replicas: 1`" (int .Values.replicas)) -}}
+{{- end -}}
+{{- range .Values.storage.volume.accessModes -}}
+  {{- if not (has . (list "ReadWriteOnce" "ReadWriteOncePod")) -}}
+    {{- fail (printf "storage.volume.accessModes: %s means a shared file system, whose locks SQLite cannot trust; write [ReadWriteOnce] or [ReadWriteOncePod]" .) -}}
   {{- end -}}
 {{- end -}}
 {{- if not .Values.intake.tokensSecret.name -}}
