@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from remediator.errors import PermanentError, TemporaryError
+from remediator.redact import register_secret
 
 _LIMIT = 64 * 1024
 
 
 def read_secret(path: str, field: str) -> str:
-    """The text of the secret file ``path`` without surrounding white space.
+    """The text of the secret file ``path`` without surrounding white space; from now on it is redacted everywhere.
 
     ``field`` is the setting that named the file; messages say it and never a part of the content.
     Raises TemporaryError when the file cannot be read (a rotation may be under way) and PermanentError when it
@@ -27,6 +28,7 @@ def read_secret(path: str, field: str) -> str:
         text = ""
     if not text or len(raw) > _LIMIT:
         raise PermanentError(f"{field} {path} must hold 1 byte to 64 KiB of UTF-8 text", reason="secret")
+    register_secret(text)
     return text
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations._secret import read_secret, redact
 from remediator.integrations._size import Size
+from remediator.redact import redact_text
 
 
 def test_a_secret_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -19,6 +20,13 @@ def test_a_secret_is_read_anew_each_time(tmp_path: Path) -> None:
     assert read_secret(str(file), "bearer_token_file") == "first"
     file.write_text("second\n")
     assert read_secret(str(file), "bearer_token_file") == "second"
+
+
+def test_a_secret_that_was_read_is_redacted_everywhere(tmp_path: Path) -> None:
+    """From the moment it is read, the log and the audit know the secret by its value."""
+    (tmp_path / "token").write_text("canary-of-a-target")
+    read_secret(str(tmp_path / "token"), "bearer_token_file")
+    assert redact_text("it said canary-of-a-target twice") == "it said [redacted] twice"
 
 
 def test_a_missing_secret_names_the_setting(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from remediator.errors import PermanentError
 from remediator.integrations import _secret
 from remediator.integrations._size import Size
 from remediator.integrations.command._program import NAME, Program
+from remediator.redact import register_secret
 from remediator.target import Target
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -63,6 +64,14 @@ class CommandTarget(Target):
                 raise ValueError(f'{name}: write "${{env:NAME}}" as the whole value, or a plain value')
         return environment
 
+    @field_validator("environment_files")
+    @classmethod
+    def _environment_files(cls, files: dict[str, str]) -> dict[str, str]:
+        for name, path in files.items():
+            if not path.startswith("/") or "\x00" in path:
+                raise ValueError(f"environment_files.{name} must be an absolute path")
+        return files
+
     @model_validator(mode="after")
     def _undo_fits(self) -> CommandTarget:
         for name, program in self.commands.items():
@@ -91,6 +100,7 @@ class CommandTarget(Target):
             else:
                 environment[name] = value
             if match or _SECRET_NAME.search(name):
+                register_secret(environment[name])
                 secrets.append(environment[name])
         for name, path in self.environment_files.items():
             environment[name] = _secret.read_secret(path, f"environment_files.{name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from remediator.clock import Duration
 from remediator.target import Target
@@ -35,6 +35,13 @@ class KubernetesTarget(Target):
 
     _cluster: Cluster | None = PrivateAttr(default=None)
     _opening: asyncio.Lock = PrivateAttr(default_factory=asyncio.Lock)
+
+    @field_validator("kubeconfig")
+    @classmethod
+    def _kubeconfig(cls, path: str | None) -> str | None:
+        if path is not None and ("\x00" in path or not all(p.startswith(("/", "~/")) for p in path.split(":"))):
+            raise ValueError("kubeconfig must be an absolute path, or one that begins with ~/")
+        return path
 
     @model_validator(mode="after")
     def _one_way_in(self) -> KubernetesTarget:

@@ -111,6 +111,7 @@ def test_wrong_commands_are_refused_at_load(settings: dict[str, Any], message: s
             {"commands": {"a": {"argv": ["x"], "undo": "b"}, "b": {"argv": ["x", "{y}"], "parameters": {"y": {}}}}},
             "parameters that",
         ),
+        ({"environment_files": {"A": "relative"}}, "absolute path"),
         ({"environment": {"A": "x${env:B}"}}, "whole value"),
         ({"environment": {"A=B": "x"}}, "pattern"),
         ({"environment": {"A": "x"}, "environment_files": {"A": "/x"}}, "environment_files"),

@@ -29,6 +29,8 @@ def test_one_way_in() -> None:
     """A target is either the pod's service account or a kubeconfig, never a mixture."""
     with pytest.raises(ValidationError, match="not both"):
         _target(in_cluster=True, context="prod")
+    with pytest.raises(ValidationError, match="absolute path"):
+        _target(kubeconfig="config/kube")
     with pytest.raises(ValidationError, match="request_timeout"):
         _target(request_timeout="0s")
 
