@@ -82,7 +82,8 @@ def _secret(path: Path) -> str:
     return token
 
 
-def _settings(stage: Stage) -> dict[str, Any]:
+def settings_of(stage: Stage) -> dict[str, Any]:
+    """Remediator's settings on this stage: one target, of which rules may use two paths."""
     return {
         "web": {"listen_address": stage.remediator.removeprefix("http://"), "external_url": stage.remediator},
         "storage": {"url": f"sqlite:///{stage.database}"},
@@ -105,7 +106,8 @@ def _settings(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _write_rules(folder: Path) -> None:
+def write_rules(folder: Path) -> None:
+    """Copy the demonstration's rules to where a person can read and change them."""
     folder.mkdir(exist_ok=True)
     for source in resources.files("remediator.demo").joinpath("rules").iterdir():
         if source.name.endswith(".yaml"):
@@ -128,8 +130,8 @@ async def _start_minting(stage: Stage, stack: AsyncExitStack) -> None:
 
 
 async def _start_remediator(stage: Stage, stack: AsyncExitStack) -> None:
-    stage.settings.write_text(yaml.safe_dump(_settings(stage), sort_keys=False))
-    _write_rules(stage.rules)
+    stage.settings.write_text(yaml.safe_dump(settings_of(stage), sort_keys=False))
+    write_rules(stage.rules)
     argv: list[str | Path] = [sys.executable, "-m", "remediator", "serve"]
     argv += [f"--config.file={stage.settings}", f"--rules.path={stage.rules}"]
     await _start(stage, stack, "remediator", argv, stage.remediator + "/-/ready")

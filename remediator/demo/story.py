@@ -153,22 +153,29 @@ class Story:
         self._tell_details(run)
         if run["state"] != self._state:
             self._state = run["state"]
-            why = f": {run['message']}" if run.get("message") else ""
-            self.say("remediator", f"run is {self._state} ({run['reason']}){why}")
+            why = f", {run['message']}" if run["message"] else ""
+            self.say("remediator", f"run is {self._state}{why}")
         return run
 
     def _tell_details(self, run: Mapping[str, Any]) -> None:
-        for name, evidence in run.get("evidence", {}).items():
-            self._once(f"evidence {name}", "remediator", f"looked, probe {name}: {_short(evidence)}")
-        for verdict in run.get("verdicts", []):
-            what = f"{verdict.get('guard')} says {verdict.get('decision')}"
-            self._once(f"verdict {what}", "remediator", f"may we? {what}")
-        for step in run.get("steps", []):
-            name = step.get("id", "")
-            if step.get("change"):
-                self._once(f"change {name}", "remediator", f"would change, step {name}: {_change(step['change'])}")
-            if step.get("outcome"):
-                self._once(f"outcome {name}", "remediator", f"did, step {name}: {step['outcome'].get('summary')}")
+        for name, evidence in run["evidence"].items():
+            seen = _short(evidence["value"]) if evidence["ok"] else evidence["error"]
+            self._once(f"evidence {name}", "remediator", f"looked, {evidence['uses']} on {evidence['target']}: {seen}")
+        for verdict in run["verdicts"]:
+            why = f" ({verdict['message']})" if verdict["message"] else ""
+            what = f"guard {verdict['guard']} says {verdict['decision']}{why}"
+            self._once(what, "remediator", what)
+        for step in run["steps"]:
+            name = step["id"]
+            if step["change"]:
+                after = _short(step["change"]["after"])
+                self._once(
+                    f"change {name}", "remediator", f"change of step {name}: {step['change']['summary']} {after}"
+                )
+            if step["outcome"]:
+                self._once(
+                    f"outcome {name}", "remediator", f"step {name} is {step['state']}: {_outcome(step['outcome'])}"
+                )
 
     async def _closing(self) -> None:
         """Let the queue run empty, which takes a moment longer than the alert."""
@@ -188,9 +195,8 @@ def _short(value: Any, most: int = 160) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _change(change: Mapping[str, Any]) -> str:
-    after = _short(change.get("after", {}))
-    return f"{change.get('summary', '')} {after}"
+def _outcome(outcome: Mapping[str, Any]) -> str:
+    return f"{outcome.get('summary', '')} {_short(outcome.get('data', {}))}"
 
 
 async def audit_records(stage: Stage) -> list[Mapping[str, Any]]:
@@ -199,11 +205,11 @@ async def audit_records(stage: Stage) -> list[Mapping[str, Any]]:
     cursor: str | None = None
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while True:
-            query = {"limit": "1000"} | ({"cursor": cursor} if cursor else {})
+            query = {"order": "asc", "limit": "1000"} | ({"cursor": cursor} if cursor else {})
             async with session.get(f"{stage.remediator}/api/v1/audit", params=query) as answer:
                 answer.raise_for_status()
                 page = await answer.json()
             found += page["items"]
             cursor = page["next"]
             if cursor is None:
-                return sorted(found, key=lambda record: int(record["sequence"]))
+                return found
