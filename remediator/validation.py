@@ -26,7 +26,8 @@ _KINDS = {
     "model_attributes_type": "a map",
     "mapping_type": "a map",
 }
-SECRET_ID = "settings/secret"
+EXPOSED = "settings/secret"
+"""The id of problems whose line must not be shown."""
 _SECRET = re.compile(r"(?i)token|secret|passw|credential|api_?key|private_?key")
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
@@ -123,7 +124,6 @@ def _translate(
     later_id: str,
 ) -> Problem:
     at, kind, context, value = path + loc, detail["type"], detail.get("ctx", {}), detail["input"]
-    key = str(loc[-1]) if loc else ""
     if kind == "extra_forbidden":
         return _unknown_key(document, path, loc, model, later, later_id)
     if kind == "missing":
@@ -165,7 +165,7 @@ def _unknown_key(
         wanted = f"{key}_file" if f"{key}_file" in known else next((k for k in known if k.endswith("_file")), "")
         hint = f"write {wanted}: and the path of a file that holds it" if wanted else "leave it out"
         # The line itself is not shown: a report is copied into tickets.
-        problem = document.problem(at, SECRET_ID, f'"{key}" would put a secret into this file', hint=hint, key=True)
+        problem = document.problem(at, EXPOSED, f'"{key}" would put a secret into this file', hint=hint, key=True)
         return replace(problem, source="")
     hint = nearest(key, known)
     if not hint and 0 < len(known) <= 8:
@@ -176,7 +176,7 @@ def _unknown_key(
 def without_secrets(problems: Iterable[Problem]) -> list[Problem]:
     """``problems`` without the text of lines on which one of them found a secret."""
     listed = list(problems)
-    lines = {(p.file, p.line) for p in listed if p.id == SECRET_ID}
+    lines = {(p.file, p.line) for p in listed if p.id == EXPOSED}
     return [replace(p, source="") if (p.file, p.line) in lines else p for p in listed]
 
 
