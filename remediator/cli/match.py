@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 
@@ -191,20 +191,22 @@ def _from_file(file: str) -> list[Alert]:
         raise click.UsageError(f"{file}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(f"{file} is not JSON: {error}") from None
-    items = (
-        data["alerts"] if isinstance(data, dict) and "alerts" in data else data if isinstance(data, list) else [data]
-    )
-    alerts = []
-    for item in items if isinstance(items, list) else [None]:
-        labels = item.get("labels", item) if isinstance(item, dict) else None
-        if not _texts(labels):
-            raise click.UsageError(f"{file} holds no alert: an alert is an object whose labels are text")
-        annotations = item.get("annotations", {})
-        alerts.append(Alert(labels, annotations if _texts(annotations) else {}))
+    if isinstance(data, dict):
+        data = data.get("alerts", [data])
+    alerts = [_alert(item, file) for item in (data if isinstance(data, list) else [None])]
     if not alerts:
         raise click.UsageError(f"{file} holds no alert")
     return alerts
 
 
-def _texts(value: Any) -> bool:
+def _alert(item: Any, file: str) -> Alert:
+    """An object with labels, or an object that is the labels."""
+    labels = item.get("labels", item) if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not _texts(labels):
+        raise click.UsageError(f"{file} holds no alert: an alert is an object whose labels are text")
+    annotations = item.get("annotations", {})
+    return Alert(labels, annotations if _texts(annotations) else {})
+
+
+def _texts(value: Any) -> TypeGuard[dict[str, str]]:
     return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())

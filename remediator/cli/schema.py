@@ -82,7 +82,7 @@ def settings_schema(catalogue: Catalogue) -> Schema:
         target = _parameters(model, f"{kind} target", defs)
         target["properties"].pop("name", None)
         target["properties"]["kind"] = {"const": kind}
-        branches.append({"if": {"properties": {"kind": {"const": kind}}}, "then": target})
+        branches.append({"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": target})
     made["properties"]["targets"]["additionalProperties"] = {
         "type": "object",
         "properties": {"kind": {"enum": list(kinds), "description": "The integration that the target belongs to."}},
