@@ -17,7 +17,7 @@ import structlog
 from remediator.action import Action, Change, Effect, Happened, Outcome
 from remediator.clock import format_duration
 from remediator.crashpoint import crashpoint
-from remediator.errors import ActionError, InputError, Lost, StoreUnavailable, TemporaryError
+from remediator.errors import ActionError, InputError, Lost, PermanentError, StoreUnavailable, TemporaryError
 from remediator.placeholder import roots
 from remediator.planning import Plan, make_action
 from remediator.redact import redact
@@ -85,8 +85,8 @@ async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
         await _unknown(line, plan, ready, effect, error, f"{type(error).__name__}: {error}")
     else:
         crashpoint("engine.after_apply")
-        await _conclude_applied(line, rule, ready, effect, outcome)
         _count(line, ready.step.uses, "done", started)
+        await _conclude_applied(line, plan, ready, effect, outcome)
         await settle(line, plan, ready)
     finally:
         line.acting = False
@@ -97,12 +97,18 @@ def _count(line: Line, action: str, outcome: str, started: float) -> None:
     line.engine.metrics.action_duration_seconds.labels(action).observe(line.clock.monotonic() - started)
 
 
-async def _conclude_applied(line: Line, rule: Rule, ready: Ready, effect: EffectRow, outcome: Outcome) -> None:
+async def _conclude_applied(line: Line, plan: Plan, ready: Ready, effect: EffectRow, outcome: Outcome) -> None:
     told = redact({"summary": outcome.summary, "data": dict(outcome.data)})
-    has_verify = type(ready.action).verify is not Action.verify
-    line.set_step(rule, ready.index, state="applied" if has_verify else "done", outcome=told)
-    await _record(line, effect, "done", told, State.RUNNING, "acted", outcome.summary)
+    verified = type(ready.action).verify is not Action.verify
+    line.set_step(plan.rule, ready.index, state="applied" if verified else "done", outcome=told)
     _log.info("acted", action=ready.step.uses, target=ready.step.target, outcome=outcome.summary)
+    if verified or ready.index + 1 < len(plan.rule.steps):
+        await _record(line, effect, "done", told, State.RUNNING, "acted", outcome.summary)
+        return
+    # Nothing is left to do: the outcome and the end of the steps are one commit.
+    end = line.ending(plan)
+    await _record(line, effect, "done", told, *end)
+    await _over(line, end.to)
 
 
 async def _conclude_failed(
@@ -149,37 +155,58 @@ async def _unknown(
     line.engine.metrics.actions_total.labels(ready.step.uses, "unknown").inc()
     happened = await _look(line, plan.rule, ready.index, ready.action, ready.change, kind)
     if happened is Happened.YES:
-        await _conclude_applied(
-            line, plan.rule, ready, effect, Outcome(summary=f"{text}; the target shows that it happened")
-        )
+        outcome = Outcome(summary=f"{text}; the target shows that it happened")
+        await _conclude_applied(line, plan, ready, effect, outcome)
         await settle(line, plan, ready)
-        return
-    if happened is Happened.NO or kind in (Effect.IDEMPOTENT, Effect.KEYED, Effect.CONDITIONAL):
-        # Doing it again is safe for this class; the rule's retry says how often.
+    elif happened is Happened.NO or kind in _REPEATABLE:
+        # Doing it again is safe; the rule's retry says how often.
         state = "failed" if happened is Happened.NO else "unknown"
         await _conclude_failed(line, plan.rule, ready.index, effect, TemporaryError(text, reason="unknown"), state)
-        return
-    told = redact({"summary": text, "data": {}})
-    line.set_step(plan.rule, ready.index, state="unknown", outcome=told)
-    message = f"{ready.step.uses} may or may not have happened ({text}); a person must look"
-    await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, "unknown_outcome", message)
-    await _over(line, State.NEEDS_HUMAN)
+    elif happened is None:
+        await _look_later(line, plan.rule, effect, text)
+    else:
+        await _to_person(line, plan.rule, effect, f"{ready.step.uses} may or may not have happened ({text})")
+
+
+_REPEATABLE = (Effect.IDEMPOTENT, Effect.KEYED)
+_VISIBLE = (Effect.CONDITIONAL, Effect.PROBE, Effect.KEYED)
+_MAX_LOOKS = 20
 
 
 async def _look(
     line: Line, rule: Rule, index: int, action: Action[Any], change: Change, kind: Effect
-) -> Happened:
-    """Ask the target whether the effect took place, where its class allows that question."""
+) -> Happened | None:
+    """Ask the target whether the effect took place, where its class allows that question; None: no answer now."""
     step = rule.steps[index]
     target = line.world.targets.get(step.target)
-    if target is None or kind not in (Effect.CONDITIONAL, Effect.PROBE, Effect.KEYED):
+    if target is None or kind not in _VISIBLE:
         return Happened.UNKNOWN
     try:
         async with asyncio.timeout(step.timeout):
             return await action.reconcile(target, change, line.context(rule, index))
-    except (ActionError, TimeoutError) as error:
-        _log.warning("could not tell whether it happened", action=step.uses, error=str(error))
+    except PermanentError as error:
+        _log.warning("cannot tell whether it happened", action=step.uses, error=str(error))
         return Happened.UNKNOWN
+    except Exception as error:
+        _log.warning("cannot tell now whether it happened", action=step.uses, error=str(error))
+        return None
+
+
+async def _look_later(line: Line, rule: Rule, effect: EffectRow, text: str) -> None:
+    """The target did not answer: the licence stays open, and the next owner looks again."""
+    looks = int(line.step(rule, effect.step).get("looks", 0)) + 1
+    line.set_step(rule, effect.step, looks=looks)
+    if looks > _MAX_LOOKS:
+        await _to_person(line, rule, effect, f"{effect.action}: {text}, and the target cannot be asked what happened")
+    await line.hold("reconcile", f"{effect.action}: {text}; the target will be asked what happened", None)
+
+
+async def _to_person(line: Line, rule: Rule, effect: EffectRow, message: str) -> NoReturn:
+    told = redact({"summary": message, "data": {}})
+    line.set_step(rule, effect.step, state="unknown", outcome=told)
+    message += "; it is not repeated, a person must look"
+    await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, "unknown_outcome", message)
+    await _over(line, State.NEEDS_HUMAN)
 
 
 async def settle(line: Line, plan: Plan, ready: Ready) -> None:
@@ -215,31 +242,33 @@ async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
     rule, index, kind = plan.rule, effect.step, Effect(effect.effect)
     step = rule.steps[index]
     change = Change.from_json(effect.change)
-    happened = Happened.UNKNOWN
+    happened: Happened | None = Happened.UNKNOWN
     try:
-        action = make_action(step, line._known(), line.world.registry)
+        action = make_action(step, line.known(), line.world.registry)
         happened = await _look(line, rule, index, action, change, kind)
     except InputError as error:
         _log.warning("cannot ask what became of an interrupted effect", action=step.uses, error=str(error))
-    _log.warning("found an interrupted effect", action=step.uses, effect=kind.value, happened=happened.value)
+    _log.warning("found an interrupted effect", action=step.uses, effect=kind.value, happened=happened)
     if happened is Happened.YES:
         told: dict[str, Any] = {"summary": "interrupted; the target shows that it happened", "data": dict(change.after)}
-        line.set_step(rule, index, state="applied", outcome=told)
-        await _record(line, effect, "done", told, State.RUNNING, "reconciled", told["summary"])
+        await _resume(line, rule, effect, "done", "applied", told)
     elif happened is Happened.NO:
         told = {"summary": "interrupted; the target shows that it did not happen", "data": {}}
-        line.set_step(rule, index, state="waiting", outcome=told)
-        await _record(line, effect, "failed", told, State.RUNNING, "reconciled", told["summary"])
-    elif kind in (Effect.IDEMPOTENT, Effect.KEYED, Effect.CONDITIONAL):
+        await _resume(line, rule, effect, "failed", "waiting", told)
+    elif kind in _REPEATABLE:
         told = {"summary": "interrupted; may have happened, and doing it again is safe", "data": {}}
-        line.set_step(rule, index, state="waiting", outcome=told)
-        await _record(line, effect, "unknown", told, State.RUNNING, "interrupted", told["summary"])
+        await _resume(line, rule, effect, "unknown", "waiting", told)
+    elif happened is None:
+        await _look_later(line, rule, effect, "interrupted")
     else:
-        told = {"summary": "interrupted; may or may not have happened", "data": {}}
-        line.set_step(rule, index, state="unknown", outcome=told)
-        message = f"{step.uses} was interrupted and may or may not have happened; it is never repeated, a person must look"
-        await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, "interrupted", message)
-        await _over(line, State.NEEDS_HUMAN)
+        await _to_person(line, rule, effect, f"{step.uses} was interrupted and may or may not have happened")
+
+
+async def _resume(
+    line: Line, rule: Rule, effect: EffectRow, state: str, step_state: str, told: dict[str, Any]
+) -> None:
+    line.set_step(rule, effect.step, state=step_state, outcome=told)
+    await _record(line, effect, state, told, State.RUNNING, "recovered", str(told["summary"]))
 
 
 async def _record(
@@ -291,9 +320,6 @@ async def _over(line: Line, to: State) -> NoReturn:
     """The run was moved with the outcome: count it and end the advance."""
     from remediator.engine import Stop
 
-    if not line.run.live:
-        line.engine.metrics.runs_total.labels(line.run.rule, to.value).inc()
-        elapsed = max(0.0, line.clock.now() - line.run.due_at)
-        line.engine.metrics.run_duration_seconds.observe(elapsed)
+    line.count_end()
     _log.info("run moved", state=to.value, reason=line.run.reason, message=line.run.message)
     raise Stop

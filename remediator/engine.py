@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import structlog
 
@@ -88,6 +88,8 @@ class Ready:
     target: Target
     change: Change
     parameters: Mapping[str, Any]
+    shown_change: Mapping[str, Any]
+    """The change without secrets, as it is kept and shown."""
 
     def shown(self, step_id: str) -> dict[str, Any]:
         """What an approver sees and what the answer is bound to."""
@@ -97,9 +99,18 @@ class Ready:
             "uses": self.step.uses,
             "target": self.step.target,
             "parameters": self.parameters,
-            "change": self.change.as_json(),
+            "change": self.shown_change,
             "digest": self.change.digest,
         }
+
+
+class Ending(NamedTuple):
+    """Where a run goes when nothing is left to do."""
+
+    to: State
+    reason: str
+    message: str
+    wake_at: float | None = None
 
 
 class Stop(Exception):
@@ -120,6 +131,7 @@ class Line:
         self.deadline = deadline
         self.acting = False
         self.progress: dict[str, Any] = {**claim.run.progress}
+        self.labels = claim.incident.common_labels
         self.verdicts: list[dict[str, Any]] = []
 
     # the line --------------------------------------------------------------------------------------------------------
@@ -203,7 +215,7 @@ class Line:
         if target is None:
             return unknown(f'no target is named "{call.target}"')
         try:
-            probe = make_probe(call, self._known(), self.world.registry)
+            probe = make_probe(call, self.known(), self.world.registry)
             refusal = target.refusal(call.uses, probe.needs())
             if refusal is not None:
                 return unknown(refusal)
@@ -219,10 +231,10 @@ class Line:
             return unknown(f"bug in {call.uses}: {type(error).__name__}")
         return Evidence(probe=call.id, uses=call.uses, target=call.target, at=at, ok=True, value=redact(dict(value)))
 
-    def _known(self) -> dict[str, Any]:
+    def known(self) -> dict[str, Any]:
+        """What expressions and placeholders can see now."""
         rule = self.world.rules.get(self.run.rule)
-        labels = self.incident.common_labels
-        severity = self.world.severity(rule, labels) if rule else labels.get("severity", "")
+        severity = self.world.severity(rule, self.labels) if rule else self.labels.get("severity", "")
         return environment(self.incident, severity, self.progress, now=self.clock.now())
 
     async def _conditions(self, plan: Plan) -> None:
@@ -236,7 +248,7 @@ class Line:
 
     def _ask(self, expression: Expression) -> tuple[bool, str]:
         try:
-            answer = expression.evaluate(self._known())
+            answer = expression.evaluate(self.known())
         except ExpressionError as error:
             return False, f"cannot be told, which is a no: {error} (in {expression.source})"
         return answer, "" if answer else f"not so: {expression.source}"
@@ -257,9 +269,9 @@ class Line:
             if ready.change.empty:
                 self._already(plan.rule, ready)
                 continue
-            await self._may_we(plan, mode, ready)
+            context = await self._may_we(plan, mode, ready)
             await self._still_wanted(plan)
-            licence = await self._licence(plan, mode, ready)
+            licence = await self._licence(plan, mode, ready, context)
             await acting.act(self, plan, ready, licence)
 
     def step(self, rule: Rule, index: int) -> dict[str, Any]:
@@ -287,7 +299,7 @@ class Line:
         if target is None:
             await self.stop(State.DENIED, "no_target", f'no target is named "{step.target}" any more')
         try:
-            action = make_action(step, self._known(), self.world.registry)
+            action = make_action(step, self.known(), self.world.registry)
         except InputError as error:
             await self.stop(State.DENIED, "parameters", f"step {rule.step_id(index)}: {redact(str(error))}")
         refusal = target.refusal(step.uses, action.needs())
@@ -299,14 +311,13 @@ class Line:
             await self.stop(State.DENIED, "locks", message)
         parameters = redact(action.model_dump(mode="json", by_alias=True, exclude_unset=True))
         if not diff:
-            change = Change.from_json(self.step(rule, index)["change"])
-            return Ready(index, step, action, target, change, parameters)
+            shown = self.step(rule, index)["change"]
+            return Ready(index, step, action, target, Change.from_json(shown), parameters, shown)
         change = await self._diff(rule, index, action, target)
-        self.set_step(
-            rule, index, parameters=parameters, change={**redact(change.as_json()), "digest": change.digest}
-        )
+        shown = redact(change.as_json())
+        self.set_step(rule, index, parameters=parameters, change={**shown, "digest": change.digest})
         crashpoint("engine.after_diff")
-        return Ready(index, step, action, target, change, parameters)
+        return Ready(index, step, action, target, change, parameters, shown)
 
     async def _diff(self, rule: Rule, index: int, action: Action[Any], target: Target) -> Change:
         step = rule.steps[index]
@@ -341,8 +352,9 @@ class Line:
 
     # may we ----------------------------------------------------------------------------------------------------------
 
-    async def _may_we(self, plan: Plan, mode: Mode, ready: Ready) -> None:
-        approval = await self.store.approval(self.run.id)
+    async def _may_we(self, plan: Plan, mode: Mode, ready: Ready) -> GuardContext:
+        asks = mode is Mode.APPROVE or plan.approval is not None
+        approval = await self.store.approval(self.run.id) if asks else None
         granted = self._granted(approval, ready)
         context = await self._guard_context(plan, mode, granted)
         self.verdicts = []
@@ -360,6 +372,7 @@ class Line:
                 await self.hold(verdict.reason, verdict.message, verdict.until)
         if asking is not None:
             await self._ask_people(plan, ready, asking, approval)
+        return context
 
     def _granted(self, approval: Approval | None, ready: Ready) -> bool:
         return (
@@ -370,14 +383,13 @@ class Line:
         )
 
     async def _guard_context(self, plan: Plan, mode: Mode, granted: bool) -> GuardContext:
-        labels = self.incident.common_labels
         return GuardContext(
             run_id=self.run.id,
             rule=self.run.rule,
             mode=mode.value,
             now=self.clock.now(),
-            labels=labels,
-            severity=self.world.severity(plan.rule, labels),
+            labels=self.labels,
+            severity=self.world.severity(plan.rule, self.labels),
             targets=self.run.targets,
             created_at=self.run.created_at,
             evidence=self.progress.get("evidence", {}),
@@ -403,7 +415,7 @@ class Line:
         now = self.clock.now()
         if before is not None and before.state == "pending" and before.expires_at <= now:
             await self.stop(State.EXPIRED, "approval", "nobody answered in time")
-        changes = redact([item.shown(plan.rule.step_id(item.index)) for item in await self._following(plan.rule, ready)])
+        changes = [item.shown(plan.rule.step_id(item.index)) for item in await self._following(plan.rule, ready)]
         digest = acting.sha256(canonical_json({"rule": plan.rule.digest, "changes": changes}))
         if before is not None and before.state == "pending" and before.digest == digest:
             await self.hold("approval", "waits for a person's yes to this change", before.expires_at)
@@ -467,8 +479,7 @@ class Line:
 
     # licence ---------------------------------------------------------------------------------------------------------
 
-    async def _licence(self, plan: Plan, mode: Mode, ready: Ready) -> Licence:
-        context = await self._guard_context(plan, mode, True)
+    async def _licence(self, plan: Plan, mode: Mode, ready: Ready, context: GuardContext) -> Licence:
         needs_approval = mode is Mode.APPROVE or plan.approval is not None
         rule, index = plan.rule, ready.index
         self.set_step(rule, index, state="acting", attempt=self.attempt(index))
@@ -477,7 +488,7 @@ class Line:
             State.RUNNING, "acting", ready.change.summary, now=self.clock.now(), progress=self.progress, mode=mode.value
         )
         detail = {
-            **redact(ready.shown(rule.step_id(index))),
+            **ready.shown(rule.step_id(index)),
             "attempt": self.attempt(index),
             "effect": ready.action.effect_on(ready.target).value,
             "evidence": self.progress.get("evidence", {}),
@@ -492,7 +503,7 @@ class Line:
             target=ready.step.target,
             subject=ready.action.subject(),
             effect=ready.action.effect_on(ready.target).value,
-            change=redact(ready.change.as_json()),
+            change=ready.shown_change,
             incident_key=self.incident.key,
             limits=[limit for _, guard in plan.guards for limit in guard.limits(context)],
             approval=ready.change.digest if needs_approval else "",
@@ -525,17 +536,22 @@ class Line:
     # the end ---------------------------------------------------------------------------------------------------------
 
     async def _finish(self, plan: Plan) -> None:
-        if plan.rule.verify is None or plan.until is None:
-            await self.stop(State.SUCCEEDED, "done", "all steps are done")
-        now = self.clock.now()
-        self.progress = {**self.progress, "verify": {"since": now, "until": now + plan.rule.verify.within, "looks": 0}}
-        gone, why = self._ask(plan.until)
-        if gone:
-            await self.stop(State.SUCCEEDED, "verified", f"the problem is gone: {plan.until.source}")
-        message = f"waits up to {format_duration(plan.rule.verify.within)} for {plan.until.source}"
-        wake = min(now + plan.rule.verify.every, now + plan.rule.verify.within)
-        await self.save(State.VERIFYING, "verifying", message, wake_at=wake, why=why)
+        end = self.ending(plan)
+        await self.save(end.to, end.reason, end.message, wake_at=end.wake_at)
         raise Stop
+
+    def ending(self, plan: Plan) -> Ending:
+        """Where a run goes once all its steps are done: succeeded, or verifying. Sets the progress to match."""
+        verify, until = plan.rule.verify, plan.until
+        if verify is None or until is None:
+            return Ending(State.SUCCEEDED, "done", "all steps are done")
+        now = self.clock.now()
+        self.progress = {**self.progress, "verify": {"since": now, "until": now + verify.within, "looks": 0}}
+        gone, _ = self._ask(until)
+        if gone:
+            return Ending(State.SUCCEEDED, "verified", f"the problem is gone: {until.source}")
+        message = f"waits up to {format_duration(verify.within)} for {until.source}"
+        return Ending(State.VERIFYING, "verifying", message, min(now + verify.every, now + verify.within))
 
     async def _look_again(self, plan: Plan) -> None:
         verify, until = plan.rule.verify, plan.until
@@ -577,15 +593,13 @@ class Line:
             self.progress = {**self.progress, "verdicts": self.verdicts}
 
     async def save(
-        self, to: State, reason: str, message: str, *, wake_at: float | None = None, why: str = ""
+        self, to: State, reason: str, message: str, *, wake_at: float | None = None
     ) -> None:
         """Move the run and record it, in one commit."""
         self._note()
         now = self.clock.now()
         moved = self.run.move(to, reason, message, now=now, wake_at=wake_at, progress=self.progress)
         detail: dict[str, Any] = {"reason": reason, "message": message, "was": self.run.state.value}
-        if why:
-            detail["why"] = why
         if to in (State.DENIED, State.HELD, State.OBSERVED, State.NEEDS_HUMAN, State.FAILED):
             # A no must be checkable from the record alone: what was seen, and what every guard said.
             detail |= {"evidence": self.progress.get("evidence", {}), "verdicts": self.verdicts}
@@ -594,9 +608,13 @@ class Line:
         self.run = await self.store.save(moved, self.entry(f"run.{to.value}", detail))
         crashpoint("engine.after_save")
         _log.info("run moved", state=to.value, reason=reason, message=message)
+        self.count_end()
+
+    def count_end(self) -> None:
+        """Tell the metrics, if the run has ended."""
         if not self.run.live:
-            self.engine.metrics.runs_total.labels(self.run.rule, to.value).inc()
-            self.engine.metrics.run_duration_seconds.observe(max(0.0, now - self.run.due_at))
+            self.engine.metrics.runs_total.labels(self.run.rule, self.run.state.value).inc()
+            self.engine.metrics.run_duration_seconds.observe(max(0.0, self.run.updated_at - self.run.due_at))
 
     async def stop(self, to: State, reason: str, message: str) -> NoReturn:
         """Move the run and end this advance."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 MASK = "[redacted]"
@@ -39,6 +40,7 @@ def register_secret(text: str) -> None:
     secret = text.strip()
     if len(secret) >= SHORTEST and secret not in _known.secrets:
         _known.add(secret)
+        _remembered.cache_clear()
 
 
 # Hostile text must not make matching slow: a run of letters is entered at its beginning only (the look-behinds), and
@@ -52,8 +54,22 @@ _CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-])")
 
 def redact_text(text: str) -> str:
     """``text`` with every secret replaced by MASK."""
-    if len(text) < SHORTEST:
+    length = len(text)
+    if length < SHORTEST:
         return text
+    return _remembered(text) if length <= _SHORT else _redacted(text)
+
+
+_SHORT = 128
+"""Texts up to this long are mostly the same few words again and again: their answers are remembered."""
+
+
+@lru_cache(maxsize=8192)
+def _remembered(text: str) -> str:
+    return _redacted(text)
+
+
+def _redacted(text: str) -> str:
     if _known.pattern is not None:
         text = _known.pattern.sub(MASK, text)
     if "eyJ" in text:

@@ -7,7 +7,6 @@ from typing import Any
 
 from remediator.clock import format_duration
 from remediator.guard import Limit
-from remediator.incident import Incident
 from remediator.run import Lock, Run
 from remediator.store import Approval, LicenceRequest, Pause, Refusal
 
@@ -32,9 +31,9 @@ def paused(pauses: Iterable[Pause], run: Run, now: float) -> Refusal | None:
     return None
 
 
-def gone(incident: Incident) -> Refusal | None:
+def gone(ended_at: float | None) -> Refusal | None:
     """The refusal for an incident that has ended."""
-    if incident.open:
+    if ended_at is None:
         return None
     return Refusal("cancel", "resolved", "the alert resolved before this effect began")
 

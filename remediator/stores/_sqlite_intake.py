@@ -72,9 +72,17 @@ def _close_runs(transaction: Transaction, settled: Settled) -> None:
         " AND state IN ('queued','held','verifying')",
         json.dumps(list(settled.closed)),
     )
-    for run in map(read_run, rows):
-        if run.state is State.VERIFYING:
-            # It waits for exactly this: let it look now instead of at its next turn.
+    runs = [read_run(row) for row in rows]
+    acted = {
+        row[0]
+        for row in transaction.all(
+            "SELECT DISTINCT run_id FROM effect WHERE run_id IN (SELECT value FROM json_each(?))",
+            json.dumps([run.id for run in runs]),
+        )
+    }
+    for run in runs:
+        if run.state is State.VERIFYING or run.id in acted:
+            # It has begun and is never interrupted: let it look now at what the end means for it.
             transaction.run("UPDATE run SET wake_at = ? WHERE id = ?", transaction.now, run.id)
         elif run.state in NOT_STARTED:
             why = settled.closed[run.incident_id]

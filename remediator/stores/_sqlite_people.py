@@ -12,7 +12,7 @@ from remediator.errors import Conflict, NotFound
 from remediator.run import NOT_STARTED, Run, State
 from remediator.store import Approval, Pause
 from remediator.stores._sqlite_rows import RUN, read_approval, read_run
-from remediator.stores._sqlite_write import fence, write_run
+from remediator.stores._sqlite_write import end_run, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 _APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
@@ -41,7 +41,7 @@ def _run(transaction: Transaction, run_id: str) -> Run:
 
 def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequence[Entry]) -> Run:
     """Hold the run and ask; an open question about other changes is superseded."""
-    fence(transaction, run)
+    written = write_run(transaction, run)
     transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = ? AND state = 'pending'", run.id)
     transaction.run(
         f"INSERT INTO approval ({_APPROVAL}) VALUES (?,?,?,?,'pending',?,?,?)",  # noqa: S608
@@ -54,7 +54,7 @@ def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequenc
         approval.expires_at,
     )
     transaction.record(*entries)
-    return write_run(transaction, run)
+    return written
 
 
 def vote(transaction: Transaction, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
@@ -78,7 +78,9 @@ def vote(transaction: Transaction, run_id: str, digest: str, actor: str, yes: bo
     if not yes:
         _settle(transaction, approval, "rejected")
         transaction.record(_by(run, "approval.rejected", actor, detail))
-        return write_run(transaction, run.move(State.DENIED, "rejected", f"rejected by {actor}: {comment}", now=now))
+        denied = run.move(State.DENIED, "rejected", f"rejected by {actor}: {comment}", now=now)
+        end_run(transaction, denied)
+        return write_run(transaction, denied)
     transaction.record(_by(run, "approval.granted", actor, detail))
     if granted < approval.needed:
         return run
@@ -95,10 +97,13 @@ def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> R
     run = _run(transaction, run_id)
     if run.state not in NOT_STARTED and run.state is not State.NEEDS_HUMAN:
         raise Conflict(f"run {run_id} is {run.state}; only queued, held and needs_human runs can be cancelled")
+    if transaction.one("SELECT 1 FROM effect WHERE run_id = ? AND state = 'intent'", run_id):
+        raise Conflict(f"run {run_id} is finding out what became of an effect; it cannot be cancelled now")
     transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run_id)
     message = f"cancelled by {actor}" + (f": {comment}" if comment else "")
     moved = run.move(State.CANCELLED, "by_person", message, now=transaction.now)
     transaction.record(_by(run, "run.cancelled", actor, {"reason": "by_person", "message": message, "was": run.state.value}))
+    end_run(transaction, moved)
     return write_run(transaction, moved)
 
 
@@ -112,8 +117,8 @@ def all_pauses(connection: sqlite3.Connection) -> list[Pause]:
     return [Pause(*row) for row in rows]
 
 
-def pause(transaction: Transaction, wanted: Pause) -> None:
-    """Engage or replace a pause."""
+def pause(transaction: Transaction, wanted: Pause) -> list[Pause]:
+    """Engage or replace a pause; all pauses there are now."""
     transaction.run(
         "INSERT OR REPLACE INTO pause VALUES (?,?,?,?,?)",
         wanted.scope,
@@ -124,10 +129,11 @@ def pause(transaction: Transaction, wanted: Pause) -> None:
     )
     detail = {"scope": wanted.scope, "reason": wanted.reason, "until": wanted.until}
     transaction.record(Entry(event="pause.engaged", actor=wanted.actor, detail=detail))
+    return all_pauses(transaction.connection)
 
 
-def resume(transaction: Transaction, scope: str, actor: str, comment: str) -> None:
-    """Release a pause and let the runs it held look again."""
+def resume(transaction: Transaction, scope: str, actor: str, comment: str) -> list[Pause]:
+    """Release a pause and let the runs it held look again; the pauses that are left."""
     if not transaction.run("DELETE FROM pause WHERE scope = ?", scope):
         raise NotFound(f'nothing is paused under "{scope}"')
     transaction.run(
@@ -136,3 +142,4 @@ def resume(transaction: Transaction, scope: str, actor: str, comment: str) -> No
         transaction.now,
     )
     transaction.record(Entry(event="pause.released", actor=actor, detail={"scope": scope, "reason": comment}))
+    return all_pauses(transaction.connection)

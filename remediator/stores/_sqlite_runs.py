@@ -27,7 +27,7 @@ from remediator.stores._sqlite_rows import (
     read_locks,
     read_run,
 )
-from remediator.stores._sqlite_write import fence, write_run
+from remediator.stores._sqlite_write import end_run, moved_on, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 _PAGE = 64
@@ -132,14 +132,14 @@ def renew(transaction: Transaction, runs: Sequence[Run], lease: float) -> Collec
 
 
 def save(transaction: Transaction, run: Run, entries: Sequence[Entry]) -> Run:
-    """Fence, write, record."""
-    fence(transaction, run)
+    """Write a moved run, if this owner still has it, and record."""
     if run.state is State.VERIFYING:
         woken, claimed = transaction.one("SELECT wake_at, updated_at FROM run WHERE id = ?", run.id)
         if woken > claimed:
             # The incident ended while this owner was looking: look again at once, not at the next turn.
             run = replace(run, wake_at=min(woken, run.wake_at))
     written = write_run(transaction, run)
+    end_run(transaction, run)
     transaction.record(*entries)
     return written
 
@@ -147,19 +147,24 @@ def save(transaction: Transaction, run: Run, entries: Sequence[Entry]) -> Run:
 def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Licence | Refusal:
     """Everything that must hold at the moment of the permission, then the intent; a refusal writes nothing."""
     run, now = request.run, transaction.now
-    fence(transaction, run)
-    row = transaction.one(f"SELECT {INCIDENT} FROM incident WHERE id = ?", run.incident_id)  # noqa: S608
+    row = transaction.one(
+        "SELECT r.epoch, r.version, i.ended_at, EXISTS (SELECT 1 FROM effect WHERE run_id = r.id AND step = ? AND attempt = ?)"
+        " FROM run AS r JOIN incident AS i ON i.id = r.incident_id WHERE r.id = ?",
+        request.step,
+        request.attempt,
+        run.id,
+    )
+    if row is None or tuple(row[:2]) != (run.epoch, run.version):
+        raise moved_on(transaction, run)
     refusal = (
-        _decide.gone(read_incident(row))
+        _decide.gone(row[2])
         or _decide.paused(all_pauses(transaction.connection), run, now)
         or _decide.approved(request, _approval(transaction, request), now)
         or over(transaction.connection, request.limits, run, request.incident_key, request.target, now)
     )
     if refusal is not None:
         return refusal
-    if transaction.one(
-        "SELECT 1 FROM effect WHERE run_id = ? AND step = ? AND attempt = ?", run.id, request.step, request.attempt
-    ):
+    if row[3]:
         raise Lost(f"run {run.id}: step {request.step} already had licence {request.attempt}")
     effect_id = ids()
     transaction.run(
@@ -225,16 +230,18 @@ def conclude(
     entries: Sequence[Entry],
 ) -> Run:
     """Write what came of a licence with the run's next state."""
-    fence(transaction, run)
+    written = write_run(transaction, run)
     transaction.run(
-        "UPDATE effect SET state = ?, outcome = ?, finished_at = ? WHERE id = ? AND run_id = ?",
+        "UPDATE effect SET state = ?, outcome = ?, finished_at = ?, over_at = ? WHERE id = ? AND run_id = ?",
         state,
         canonical_json(outcome),
         transaction.now,
+        None if run.live else transaction.now,
         effect_id,
         run.id,
     )
-    written = write_run(transaction, run)
+    if run.progress.get("steps", ())[1:]:
+        end_run(transaction, run)  # Only a run of several steps has further licences to end.
     transaction.record(*entries)
     return written
 

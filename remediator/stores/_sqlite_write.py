@@ -1,4 +1,4 @@
-"""The two statements that every move of a run shares in the SQLite store: the fence, and the write."""
+"""What every move of a run shares in the SQLite store: the fenced write, and the end of what it held."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from remediator.run import Run
 from remediator.stores._sqlite_writer import Transaction
 
 
-def fence(transaction: Transaction, run: Run) -> None:
-    """Raise Lost unless the run is where this owner knows it to be."""
+def moved_on(transaction: Transaction, run: Run) -> Exception:
+    """Why a write by ``run``'s epoch and version found no row: Lost, or NotFound."""
     row = transaction.one("SELECT epoch, version FROM run WHERE id = ?", run.id)
     if row is None:
-        raise NotFound(f'there is no run "{run.id}"')
-    if tuple(row) != (run.epoch, run.version):
-        raise Lost(f"run {run.id} is at epoch {row[0]}, version {row[1]}; this owner knows {run.epoch}, {run.version}")
+        return NotFound(f'there is no run "{run.id}"')
+    return Lost(f"run {run.id} is at epoch {row[0]}, version {row[1]}; this owner knows {run.epoch}, {run.version}")
 
 
 def write_run(transaction: Transaction, run: Run) -> Run:
-    """Write a run as moved; the caller has proved that it may."""
+    """Write a run as moved, if it is where its owner knows it to be. Raises Lost or NotFound, and then wrote nothing."""
     written = replace(run, version=run.version + 1)
-    transaction.run(
+    changed = transaction.run(
         "UPDATE run SET state = ?, reason = ?, message = ?, mode = ?, version = ?, owner = ?, lease_until = ?,"
-        " wake_at = ?, updated_at = ?, tries = ?, progress = ? WHERE id = ?",
+        " wake_at = ?, updated_at = ?, tries = ?, progress = ? WHERE id = ? AND epoch = ? AND version = ?",
         written.state.value,
         written.reason,
         written.message,
@@ -37,7 +36,15 @@ def write_run(transaction: Transaction, run: Run) -> Run:
         written.tries,
         canonical_json(written.progress),
         written.id,
+        run.epoch,
+        run.version,
     )
+    if not changed:
+        raise moved_on(transaction, run)
+    return written
+
+
+def end_run(transaction: Transaction, run: Run) -> None:
+    """If the run has ended, so has the time in which its effects keep others waiting."""
     if not run.live:
         transaction.run("UPDATE effect SET over_at = ? WHERE run_id = ? AND over_at IS NULL", transaction.now, run.id)
-    return written

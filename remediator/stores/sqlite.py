@@ -65,6 +65,7 @@ class SqliteStore:
         self._pool: ThreadPoolExecutor | None = None
         self._arrivals: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
         self._gathering = False
+        self._pauses: list[Pause] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # life ------------------------------------------------------------------------------------------------------------
@@ -356,16 +357,19 @@ class SqliteStore:
 
     async def pause(self, pause: Pause) -> None:
         """Engage or replace a pause."""
-        await self._write(lambda t: _sqlite_people.pause(t, pause))
+        self._pauses = await self._write(lambda t: _sqlite_people.pause(t, pause))
 
     async def resume(self, scope: str, actor: str, comment: str) -> None:
         """Release a pause. Raises NotFound."""
-        await self._write(lambda t: _sqlite_people.resume(t, scope, actor, comment))
+        self._pauses = await self._write(lambda t: _sqlite_people.resume(t, scope, actor, comment))
 
     async def pauses(self) -> Sequence[Pause]:
         """Pauses in force."""
+        if self._pauses is None:
+            # This process is the only writer of the file: what it read once and changed itself is the truth.
+            self._pauses = await self._read(_sqlite_people.all_pauses)
         now = self._clock.now()
-        return await self._read(lambda c: [p for p in _sqlite_people.all_pauses(c) if p.until is None or p.until > now])
+        return [pause for pause in self._pauses if pause.until is None or pause.until > now]
 
     # audit -----------------------------------------------------------------------------------------------------------
 
