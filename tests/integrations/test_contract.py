@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 import remediator.integrations
@@ -292,3 +293,20 @@ async def test_no_text_gets_past_a_command(tmp_path: Path) -> None:
         ran += 1
     assert ran > 200
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("system", "name", "found"), FAMILIES, ids=NAMES)
+def test_the_page_says_what_there_is(system: str, name: str, found: type[Any]) -> None:
+    """The reference page has its headings and names every parameter; its example is one that loads."""
+    page = (Path(__file__).parents[2] / "docs/reference/integrations" / system / f"{name}.md").read_text()
+    assert page.startswith(f"# {system}.{name}\n")
+    kind = "Effect and recovery" if issubclass(found, Action) else "Evidence"
+    headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
+    assert headings == ["What it does", "Parameters", "Permissions", kind, "Example"]
+    table = page.partition("## Parameters")[2].partition("\n## ")[0]
+    for key, field in found.model_fields.items():
+        assert f"`{field.alias or key}`" in table
+    example = yaml.safe_load(page.partition("## Example")[2].split("```yaml\n")[-1].partition("```")[0])
+    (call,) = example.get("probes") or example["steps"]
+    assert call["uses"] == f"{system}.{name}"
+    found.model_validate(call["with"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations.command._output import Output
@@ -48,58 +49,84 @@ async def execute(
     this coroutine is cancelled and when this process dies, the whole group is ended. Raises PermanentError or
     TemporaryError if it could not be started, Interrupted if it was ended or killed.
     """
-    status_read, status_write = os.pipe()
-    try:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", _GUARDIAN, str(status_write), str(grace), *argv),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                pass_fds=(status_write,),
-                env=dict(environment),
-                cwd=directory,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise _not_started(error.errno, argv[0], directory) from None
-        finally:
-            os.close(status_write)
-        outputs = Output(limit, secrets), Output(limit, secrets)
-        late = await _follow(process, outputs, seconds, grace)
-        status = os.read(status_read, 100).decode()
-    finally:
-        os.close(status_read)
-    return _result(status, late, outputs, argv[0], seconds)
-
-
-async def _follow(process: Process, outputs: tuple[Output, Output], seconds: float, grace: float) -> bool:
-    """Wait for the end; True if the time ran out. Leaves no process behind, also when cancelled."""
-    assert process.stdout is not None and process.stderr is not None and process.stdin is not None  # noqa: S101
-    readers = [
-        asyncio.ensure_future(output.collect(stream))
-        for output, stream in zip(outputs, (process.stdout, process.stderr), strict=True)
-    ]
+    outputs = Output(limit, secrets), Output(limit, secrets)
+    process, status = _start(argv, directory, environment, grace)
     late = False
+    report = asyncio.ensure_future(_to_its_end(status))
+    readers = [
+        asyncio.ensure_future(_collect(process.stdout, outputs[0])),
+        asyncio.ensure_future(_collect(process.stderr, outputs[1])),
+    ]
     try:
-        try:
-            async with asyncio.timeout(seconds):
-                await process.wait()
-        except TimeoutError:
-            late = True
+        await asyncio.wait({report}, timeout=seconds)
+        late = not report.done()
     finally:
+        await _finish(process, report, readers, grace)
+    return _result(await report, late, outputs, argv[0], seconds)
+
+
+def _start(
+    argv: Sequence[str], directory: str, environment: Mapping[str, str], grace: float
+) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """The guardian, and the pipe on which it reports. Only it holds the other end, so the pipe ends with it."""
+    read, write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            (sys.executable, "-I", "-S", _GUARDIAN, str(write), str(grace), *argv),
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(write,),
+            env=dict(environment),
+            cwd=directory,
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(read)
+        raise _not_started(error.errno, argv[0], directory) from None
+    finally:
+        os.close(write)
+    return process, os.fdopen(read, "rb", 0)
+
+
+async def _collect(pipe: IO[bytes] | None, output: Output | None) -> bytes:
+    """Read ``pipe`` to its end into ``output``, or return what came if there is none. Closes the pipe."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        if output is None:
+            return await reader.read()
+        await output.collect(reader)
+        return b""
+    finally:
+        transport.close()
+
+
+async def _to_its_end(pipe: IO[bytes]) -> str:
+    return (await _collect(pipe, None)).decode()
+
+
+async def _finish(
+    process: subprocess.Popen[bytes],
+    report: asyncio.Future[str],
+    readers: Sequence[asyncio.Future[bytes]],
+    grace: float,
+) -> None:
+    """Cut the lifeline and leave no process and no pipe behind, also when cancelled."""
+    if process.stdin is not None:
         process.stdin.close()
-        try:
-            async with asyncio.timeout(grace + 5):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        # Something that left the group may hold the pipes open for ever; what was written is there by now.
-        await asyncio.wait(readers, timeout=1)
-        for reader in readers:
-            reader.cancel()
-    return late
+    await asyncio.wait({report}, timeout=grace + 5)
+    if not report.done():
+        process.kill()
+        await asyncio.wait({report}, timeout=5)
+    await asyncio.to_thread(process.wait)
+    # Something that left the group may hold the pipes open for ever; what was written is there by now.
+    await asyncio.wait(readers, timeout=0.5)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
 
 
 def _not_started(number: int | None, program: str, directory: str) -> PermanentError | TemporaryError:

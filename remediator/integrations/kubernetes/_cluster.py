@@ -94,9 +94,9 @@ class Cluster:
     async def _load(self, configuration: Configuration, *, anew: bool) -> None:
         if self._in_cluster:
             if anew:  # The client reads the service account's token again by itself.
-                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client leaves it untyped
         elif anew or self._loader is None:
-            self._loader = await load_kube_config(  # type: ignore[no-untyped-call]
+            self._loader = await load_kube_config(  # type: ignore[no-untyped-call]  # the client leaves it untyped
                 config_file=self._path,
                 context=self._context,
                 client_configuration=configuration,

@@ -188,6 +188,20 @@ async def test_what_is_left_of_the_group_is_ended(tmp_path: Path) -> None:
     assert await _gone(pid)
 
 
+async def test_what_leaves_the_group_holds_nothing_up(tmp_path: Path) -> None:
+    """A daemon that makes a session of its own is left alone and does not keep the step waiting for its output."""
+    target = _target(
+        tmp_path, {"daemon": _script(f"setsid sh -c 'echo $$ > {tmp_path}/pids; sleep 60' & echo begun; sleep 0.2")}
+    )
+    outcome = await asyncio.wait_for(_run(target, "daemon"), 10)
+    (pid,) = await _read(tmp_path / "pids")
+    try:
+        assert outcome.data["stdout"] == "begun\n"
+        assert _alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
 async def test_cancelling_ends_the_group(tmp_path: Path) -> None:
     """A step that is cancelled leaves no process behind."""
     target = _target(tmp_path, {"slow": _script(f"sleep 60 & echo $$ $! > {tmp_path}/pids; wait")})

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -344,8 +345,8 @@ class ApiServer:
 
 
 @contextlib.asynccontextmanager
-async def api_server() -> AsyncIterator[ApiServer]:
-    """A running API server on a free loopback port."""
+async def api_server(context: ssl.SSLContext | None = None) -> AsyncIterator[ApiServer]:
+    """A running API server on a free loopback port, with TLS if there is a ``context``."""
     it = ApiServer()
     app = web.Application()
     apps = "/apis/apps/v1/namespaces/{namespace}/{resource}/{name}"
@@ -354,9 +355,9 @@ async def api_server() -> AsyncIterator[ApiServer]:
     app.router.add_route("GET", "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers", it.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
-    it.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    it.url = f"{'https' if context else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield it
     finally:

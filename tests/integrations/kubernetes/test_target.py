@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from pydantic import ValidationError
 
-from remediator.errors import PermanentError, TemporaryError
+from remediator.errors import PermanentError
 from remediator.integrations.kubernetes.deployment import Deployment
 from remediator.integrations.kubernetes.target import KubernetesTarget
-from tests.integrations.kubernetes.apiserver import ApiServer
+from tests.integrations.kubernetes.apiserver import ApiServer, api_server
 from tests.integrations.support import looking
-from tests.servers import free_port
 
 LOOK = Deployment(namespace="production", name="minting-worker")
 
@@ -109,19 +111,28 @@ async def test_what_is_missing_is_named(api: ApiServer, tmp_path: Path, monkeypa
         await LOOK.read(_target(in_cluster=True), looking())
 
 
-async def test_the_pods_service_account(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a cluster the token and address of the pod's service account are used; the address is always https."""
-    token, authority = tmp_path / "token", tmp_path / "ca.crt"
-    token.write_text(api.token)
-    await_openssl = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ca", "-days", "2"]
-    subprocess.run(
-        [*await_openssl, "-keyout", str(tmp_path / "key"), "-out", str(authority)], check=True, capture_output=True
-    )
+async def test_the_pods_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a cluster the pod's token, address and authority are used, and a server that is not trusted gets nothing."""
+    token, authority, key = tmp_path / "token", tmp_path / "ca.crt", tmp_path / "key"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=api", "-days", "2"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(authority)]
+    await asyncio.to_thread(subprocess.run, [*request, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, key)
     monkeypatch.setattr("kubernetes.aio.config.incluster_config.SERVICE_TOKEN_FILENAME", str(token))
     monkeypatch.setattr("kubernetes.aio.config.incluster_config.SERVICE_CERT_FILENAME", str(authority))
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(free_port()))
-    target = _target(in_cluster=True)
-    with pytest.raises(TemporaryError, match="no connection"):
-        await LOOK.read(target, looking())
-    await target.close()
+    async with api_server(context) as api:
+        api.add("deployments", "minting-worker", 3)
+        token.write_text(api.token)
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", api.url.rpartition(":")[2])
+        target = _target(in_cluster=True)
+        assert (await LOOK.read(target, looking()))["desired"] == 3
+        await target.close()
+        calls = len(api.calls)
+        monkeypatch.setattr("kubernetes.aio.config.incluster_config.SERVICE_CERT_FILENAME", certifi.where())
+        stranger = _target(in_cluster=True)
+        with pytest.raises(PermanentError, match="not trusted"):
+            await LOOK.read(stranger, looking())
+        await stranger.close()
+        assert len(api.calls) == calls
