@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from remediator.action import canonical_json
 from remediator.alert import Alert
@@ -30,7 +30,7 @@ class Notice(StrEnum):
     REPEAT = "repeat"
     """A life that is already known, told again."""
     STALE = "stale"
-    """A firing notice of a life that has ended, or of one older than what is known: starts nothing."""
+    """A notice of a life that has ended, or of one older than what is known: starts nothing and ends nothing."""
     RESOLVED = "resolved"
     """An alert ended and others of its incident still fire."""
     CLOSED = "closed"
@@ -138,6 +138,31 @@ class Seen:
     superseded: Incident | None = None
 
 
+class _Case(NamedTuple):
+    """A notice and all that decides what it means."""
+
+    history: Sequence[Incident]
+    alert: Alert
+    member: str
+    key: str
+    labels: Mapping[str, str]
+    new_id: Callable[[], str]
+    now: float
+    tolerance: float
+
+    def latest(self) -> Incident | None:
+        """The newest incident that knows this alert."""
+        return next((incident for incident in self.history if self.member in incident.members), None)
+
+    def current(self) -> Incident | None:
+        """The incident that is open; there is at most one."""
+        return next((incident for incident in self.history if incident.open), None)
+
+    def opened(self, first: Member) -> Incident:
+        """A new incident that begins with ``first``."""
+        return Incident(self.new_id(), self.key, self.labels, {self.member: first}, first.min_start, self.now)
+
+
 def observe(
     history: Sequence[Incident],
     alert: Alert,
@@ -153,92 +178,76 @@ def observe(
 
     ``member`` is the alert's identity. Nothing is read or written; ``new_id`` is called if an incident opens.
     """
-    if alert.firing:
-        return _firing(history, alert, member, key, labels, new_id, now, tolerance)
-    return _resolved(history, alert, member, key, labels, new_id, now, tolerance)
+    case = _Case(history, alert, member, key, labels, new_id, now, tolerance)
+    return _firing(case) if alert.firing else _resolved(case)
 
 
-def _firing(
-    history: Sequence[Incident],
-    alert: Alert,
-    member: str,
-    key: str,
-    labels: Mapping[str, str],
-    new_id: Callable[[], str],
-    now: float,
-    tolerance: float,
-) -> Seen:
-    start = alert.starts_at
-    for incident in history:
+def _firing(case: _Case) -> Seen:
+    alert, start, member = case.alert, case.alert.starts_at, case.member
+    for incident in case.history:
         known = incident.members.get(member)
-        if known is not None and known.holds(start, tolerance):
+        if known is not None and known.holds(start, case.tolerance):
             if known.ended_at is not None or not incident.open:
                 return Seen(Notice.STALE, incident)
-            return Seen(Notice.REPEAT, _widen(incident, member, known, start, now))
+            return Seen(Notice.REPEAT, _widen(incident, member, known, start, case.now))
+    latest = case.latest()
+    if latest is not None and start < latest.members[member].min_start:
+        return _earlier(case, latest)
     fresh = Member(alert.labels, alert.annotations, start, start)
-    newest = history[0] if history else None
-    if newest is None:
-        return Seen(Notice.NEW, _opened(new_id(), key, labels, member, fresh, now))
-    known = newest.members.get(member)
-    if known is not None and start < known.min_start:
-        ended_after = any(i.ended_at is not None and i.ended_at > start for i in history)
-        if newest.open and known.ended_at is None and not ended_after:
-            return Seen(Notice.REPEAT, _widen(newest, member, known, start, now))
-        return Seen(Notice.STALE, newest)
-    if not newest.open:
-        return Seen(Notice.NEW, _opened(new_id(), key, labels, member, fresh, now))
-    others = any(name != member for name, m in newest.members.items() if m.ended_at is None)
-    if known is None or others:
-        return Seen(Notice.JOINED, _with(newest, member, fresh, now))
+    current = case.current()
+    if current is None:
+        return Seen(Notice.NEW, case.opened(fresh))
+    others = any(name != member for name, m in current.members.items() if m.ended_at is None)
+    if member not in current.members or others:
+        return Seen(Notice.JOINED, _with(current, member, fresh, case.now))
     # The same alert began again and nobody told us that its earlier life ended: that life is over.
-    over = replace(newest, ended_at=start, members=_ended(newest.members, start), seen_at=now)
-    return Seen(Notice.NEW, _opened(new_id(), key, labels, member, fresh, now), over)
+    over = replace(current, ended_at=start, members=_ended(current.members, start), seen_at=case.now)
+    return Seen(Notice.NEW, case.opened(fresh), over)
 
 
-def _resolved(
-    history: Sequence[Incident],
-    alert: Alert,
-    member: str,
-    key: str,
-    labels: Mapping[str, str],
-    new_id: Callable[[], str],
-    now: float,
-    tolerance: float,
-) -> Seen:
-    start = alert.starts_at
-    ended = max(start, alert.ends_at if alert.ends_at is not None else now)
-    for incident in history:
+def _earlier(case: _Case, latest: Incident) -> Seen:
+    # Older than all we know of this alert: either its present life began earlier than told, or it is long over.
+    start, member = case.alert.starts_at, case.member
+    known = latest.members[member]
+    lives = [incident.members[member] for incident in case.history if member in incident.members]
+    ended_after = any(life.ended_at is not None and life.ended_at > start for life in lives)
+    if latest.open and known.ended_at is None and not ended_after:
+        return Seen(Notice.REPEAT, _widen(latest, member, known, start, case.now))
+    return Seen(Notice.STALE, latest)
+
+
+def _resolved(case: _Case) -> Seen:
+    alert, start, member = case.alert, case.alert.starts_at, case.member
+    ended = max(start, alert.ends_at if alert.ends_at is not None else case.now)
+    for incident in case.history:
         known = incident.members.get(member)
         if known is None:
             continue
-        # Alertmanager keeps the earliest start when it merges reports, so the end may carry an earlier start.
-        ours = known.ended_at is None and start <= known.max_start + tolerance and ended >= known.max_start
-        if ours or known.holds(start, tolerance):
-            if known.ended_at is not None:
-                return Seen(Notice.STALE, incident)
+        # Alertmanager keeps the earliest start when it merges reports, so the start of an end says little. Its own
+        # time says all: an end before the latest known start is that of an earlier life, however near the starts are.
+        if known.ended_at is None and ended >= known.max_start:
             low, high = min(known.min_start, start), max(known.max_start, start)
             over = Member(known.labels, alert.annotations or known.annotations, low, high, ended)
-            after = _with(incident, member, over, now)
+            after = _with(incident, member, over, case.now)
             if after.firing():
                 return Seen(Notice.RESOLVED, after)
-            latest = max(m.ended_at or 0.0 for m in after.members.values())
-            return Seen(Notice.CLOSED, replace(after, ended_at=latest))
+            last = max(m.ended_at or 0.0 for m in after.members.values())
+            return Seen(Notice.CLOSED, replace(after, ended_at=last))
+        if known.ended_at is not None and known.holds(start, case.tolerance):
+            return Seen(Notice.STALE, incident)
+    return _ended_unseen(case, Member(alert.labels, alert.annotations, start, start, ended))
+
+
+def _ended_unseen(case: _Case, gone: Member) -> Seen:
     # The end came before the beginning: keep it, so that the late firing notice is known to be stale.
-    gone = Member(alert.labels, alert.annotations, start, start, ended)
-    newest = history[0] if history else None
-    if newest is not None and newest.open and member not in newest.members:
-        return Seen(Notice.STALE, _with(newest, member, gone, now))
-    if newest is not None and start < newest.opened_at:
-        return Seen(Notice.STALE, newest)
-    if newest is not None and newest.open:
-        return Seen(Notice.STALE, newest)
-    return Seen(Notice.STALE, replace(_opened(new_id(), key, labels, member, gone, now), ended_at=ended))
-
-
-def _opened(
-    new_id: str, key: str, labels: Mapping[str, str], member: str, fresh: Member, now: float
-) -> Incident:
-    return Incident(new_id, key, labels, {member: fresh}, fresh.min_start, now)
+    latest, current = case.latest(), case.current()
+    if latest is not None:
+        known = latest.members[case.member]
+        if known.ended_at is None or gone.min_start < known.min_start:
+            return Seen(Notice.STALE, latest)  # A firing notice of that life is stale or a repeat in any case.
+    if current is not None:
+        return Seen(Notice.STALE, replace(current, members={**current.members, case.member: gone}, seen_at=case.now))
+    return Seen(Notice.STALE, replace(case.opened(gone), ended_at=gone.ended_at))
 
 
 def _with(incident: Incident, member: str, value: Member, now: float) -> Incident:
