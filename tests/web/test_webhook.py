@@ -293,7 +293,8 @@ async def test_the_token_is_looked_at_before_the_body(site_with: StartSite, tmp_
     file = tmp_path / "tokens"
     file.write_text(SECRET)
     site = await site_with(tokens_file=str(file))
-    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n".encode()
+    text = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n"
+    head = text.encode()
     plain = await _raw(site, head + b"Connection: close\r\n\r\n", 5)
     assert plain.startswith(b"HTTP/1.1 401 ")
     expecting = await _raw(site, head + b"Expect: 100-continue\r\n\r\n", 5)
