@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -59,10 +60,14 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # The last of two equal keys would win silently, and a reviewer would see the first.
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DeliveryError(400, "duplicate_key", f'the key "{twice[:80]}" stands twice in one object')
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise DeliveryError(400, "duplicate_key", f'the key "{_shown(twice)}" stands twice in one object')
     return found
+
+
+def _shown(text: str) -> str:
+    # What a hostile sender wrote goes into an answer, a log line and the audit: short, and such that each can keep it.
+    return text[:80].encode("utf-8", "backslashreplace").decode()
 
 
 def _no_constant(text: str) -> Any:
@@ -77,16 +82,14 @@ def read_delivery(body: bytes, bounds: Bounds) -> Delivery:
     doc = _document(body)
     version = doc.get("version")
     if version != "4":
-        raise DeliveryError(
-            400, "version", f'"version" must be "4" (Alertmanager 0.6 and later), not {json.dumps(version)[:40]}'
-        )
+        said = "a list or an object" if type(version) in (list, dict) else json.dumps(version)[:40]
+        raise DeliveryError(400, "version", f'"version" must be "4" (Alertmanager 0.6 and later), not {said}')
     raw = doc.get("alerts")
     if type(raw) is not list:
         raise DeliveryError(400, "alerts", '"alerts" must be a list of alerts')
     if len(raw) > bounds.alerts:
-        raise DeliveryError(
-            400, "too_many_alerts", f"{len(raw)} alerts in one body; at most {bounds.alerts} are read (intake.max_alerts)"
-        )
+        message = f"{len(raw)} alerts in one body; at most {bounds.alerts} are read (intake.max_alerts)"
+        raise DeliveryError(400, "too_many_alerts", message)
     _bound_depth(doc, bounds.depth)
     truncated = doc.get("truncatedAlerts", 0)
     if type(truncated) is not int or truncated < 0:
@@ -149,7 +152,7 @@ def _bound_depth(doc: Mapping[str, Any], limit: int) -> None:
 
 def _bound_value(value: Any, left: int, where: str) -> None:
     if left <= 0:
-        raise DeliveryError(400, "too_deep", f'"{where[:80]}" is nested too deep')
+        raise DeliveryError(400, "too_deep", f'"{_shown(where)}" is nested too deep')
     for inner in value.values() if type(value) is dict else value:
         if type(inner) in (dict, list):
             _bound_value(inner, left - 1, where)
@@ -176,13 +179,17 @@ def _alert(item: Any, index: int, bounds: Bounds) -> Alert:
     starts_at = _instant(item.get("startsAt"), index, "startsAt")
     ends = item.get("endsAt", _NEVER)
     url = item.get("generatorURL", "")
+    if type(url) is not str:
+        url = ""
+    elif not url.isascii():
+        _bound_unicode(url, f"alerts[{index}].generatorURL")
     return Alert(
         firing,
         labels,
         _pairs(annotations, f"alerts[{index}].annotations", bounds, bounds.annotation) if annotations else {},
         starts_at,
         None if firing or ends == _NEVER else _instant(ends, index, "endsAt"),
-        url[:4096] if type(url) is str else "",
+        url[:4096],
     )
 
 
@@ -199,12 +206,13 @@ def _pairs(value: Any, where: str, bounds: Bounds, longest: int) -> dict[str, st
     if type(value) is not dict:
         raise DeliveryError(400, "alert", f"{where} must be an object of text")
     if len(value) > bounds.labels:
-        raise DeliveryError(400, "too_many_labels", f"{where} holds {len(value)} names; at most {bounds.labels} are read")
+        message = f"{where} holds {len(value)} names; at most {bounds.labels} are read"
+        raise DeliveryError(400, "too_many_labels", message)
     name_limit = bounds.name
     for name, text in value.items():
-        if type(text) is not str or len(text) > longest or len(name) > name_limit or "\x00" in text:
+        if type(text) is not str or len(text) > longest or len(name) > name_limit or "\x00" in text or "\x00" in name:
             raise DeliveryError(
-                400, "alert", f'{where}["{name[:80]}"] must be text of at most {longest} characters without NUL'
+                400, "alert", f'{where}["{_shown(name)}"] must be text of at most {longest} characters without NUL'
             )
         if not (text.isascii() and name.isascii()):
             _bound_unicode(name + text, where)
