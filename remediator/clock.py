@@ -43,7 +43,9 @@ class SystemClock:
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 # Prometheus' grammar: each unit at most once and from large to small (prometheus/common model.ParseDuration).
-_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_DURATION = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII
+)
 _ORDER = ("y", "w", "d", "h", "m", "s", "ms")
 
 
@@ -62,19 +64,23 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest Prometheus duration for ``seconds``, rounded to milliseconds; ``0s`` for nothing."""
-    left, parts = round(seconds * 1000), []
+    """The shortest Prometheus duration for ``seconds``, rounded to milliseconds; ``0s`` for nothing.
+
+    A clock that was set back can make a negative one, which gets a minus and is for people only.
+    """
+    left, parts = round(abs(seconds) * 1000), []
     for unit in ("w", "d", "h", "m", "s", "ms"):
         size = round(_UNITS[unit] * 1000)
         count, left = divmod(left, size)
         if count:
             parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
+    return ("-" if seconds < 0 and parts else "") + ("".join(parts) or "0s")
 
 
 def format_instant(at: float) -> str:
     """RFC 3339 in UTC with microseconds, such as ``2026-11-20T21:36:54.618000Z``."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, which writes the year of Go's zero time as "1".
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_instant(text: str) -> float:

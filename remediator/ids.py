@@ -1,8 +1,9 @@
-"""Where identifiers come from: 26 letters that sort by time of making, in the spirit of ULID (48 bits of time, 80 random)."""
+"""Where identifiers come from: 26 letters that sort by time of making, 48 bits of time and 80 random, like ULIDs."""
 
 from __future__ import annotations
 
 import os
+import threading
 from typing import Protocol
 
 from remediator.clock import Clock
@@ -25,13 +26,16 @@ class SystemIds:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = 0
+        # A store makes identifiers in its own thread and the engine in another one.
+        self._alone = threading.Lock()
 
     def __call__(self) -> str:
         """A new identifier; if the clock stands still or goes back, the last one plus a random step."""
         value = int(self._clock.now() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
-        if value <= self._last:
-            value = self._last + 1 + int.from_bytes(os.urandom(4), "big")
-        self._last = value
+        with self._alone:
+            if value <= self._last:
+                value = self._last + 1 + int.from_bytes(os.urandom(4), "big")
+            self._last = value
         return _encode(value)
 
 
