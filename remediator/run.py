@@ -39,6 +39,7 @@ NOT_STARTED = frozenset((State.QUEUED, State.HELD))
 MOVES: Mapping[tuple[State, State], str] = {
     (State.QUEUED, State.RUNNING): "claimed by a worker",
     (State.QUEUED, State.CANCELLED): "the alert resolved, or a person cancelled, before it began",
+    (State.HELD, State.HELD): "a person said yes, and it will be looked at now",
     (State.HELD, State.RUNNING): "what it waited for is there, or its time has come",
     (State.HELD, State.CANCELLED): "the alert resolved, or a person cancelled, while it waited",
     (State.HELD, State.DENIED): "a person rejected it",
@@ -49,11 +50,11 @@ MOVES: Mapping[tuple[State, State], str] = {
     (State.RUNNING, State.SUCCEEDED): "all steps are done and nothing else was asked for",
     (State.RUNNING, State.FAILED): "a step failed and nothing is left to try",
     (State.RUNNING, State.DENIED): "a condition, a guard or a permission says no",
-    (State.RUNNING, State.OBSERVED): "observe mode: it says what it would have done",
+    (State.RUNNING, State.OBSERVED): "observe mode says what it would have done",
     (State.RUNNING, State.CANCELLED): "the alert resolved, the rule changed, or a person cancelled, before an effect",
     (State.RUNNING, State.EXPIRED): "too old to act on",
     (State.RUNNING, State.NEEDS_HUMAN): "an effect may or may not have happened and must not be repeated",
-    (State.VERIFYING, State.VERIFYING): "looked, and the problem is still there; or a new owner took it over",
+    (State.VERIFYING, State.VERIFYING): "looked, and the problem is still there, or a new owner took it over",
     (State.VERIFYING, State.SUCCEEDED): "the problem is gone",
     (State.VERIFYING, State.FAILED): "the problem is still there after the time it was given",
     (State.NEEDS_HUMAN, State.SUCCEEDED): "a person found that the effect happened",
@@ -84,9 +85,9 @@ class Lock(NamedTuple):
 class Run:
     """One carrying-out of one rule for one incident. Immutable; ``move`` returns the run after the move.
 
-    ``epoch`` counts owners (each claim adds one), ``version`` counts writes; a store accepts a write only with both as it
-    knows them. ``progress`` is JSON: ``evidence`` by probe id, ``verdicts``, ``steps`` (one object a step), ``verify``,
-    ``approval``. Instants are Unix seconds.
+    ``epoch`` counts owners (each claim adds one), ``version`` counts writes; a store accepts a write only with both as
+    it knows them. ``progress`` is JSON: ``evidence`` by probe id, ``verdicts``, ``steps`` (one object a step),
+    ``verify``, ``approval``. Instants are Unix seconds.
     """
 
     id: str
@@ -153,8 +154,12 @@ class Run:
         )
 
 
+SOURCES: Mapping[State, tuple[State, ...]] = {to: tuple(a for a, b in MOVES if b is to) for to in State}
+"""From which states each state can be reached: what a store demands of the row that it replaces."""
+
+
 def diagram() -> str:
-    """The table of moves as a Mermaid state diagram."""
+    """The table of moves as a Mermaid state diagram (whose texts may hold no colon and no semicolon)."""
     lines = ["stateDiagram-v2", "    [*] --> queued: an incident opened and the rule matches"]
     lines += [f"    {a} --> {b}: {why}" for (a, b), why in MOVES.items()]
     ends = [s for s in State if s not in LIVE and s is not State.NEEDS_HUMAN]
