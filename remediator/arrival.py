@@ -48,7 +48,7 @@ class Arrival(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What a committed delivery led to. ``repeat_runs`` are the live runs that a repeat belongs to (none opened)."""
+    """What a committed delivery led to: the runs it opened, and how many alerts meant what (Notice → count)."""
 
     delivery_id: str
     runs: tuple[str, ...]
@@ -68,7 +68,6 @@ class Settled:
     """Incidents of which only the time of the last notice changed."""
     closed: dict[str, str] = field(default_factory=dict)
     """Incident id → why (``resolved`` or ``superseded``): their runs that have not started are cancelled."""
-    joined: set[str] = field(default_factory=set)
     runs: list[Run] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
