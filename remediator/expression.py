@@ -35,6 +35,13 @@ VARIABLES: Mapping[str, str] = {
 An item of ``alerts`` has ``status``, ``labels``, ``annotations``, ``starts_at`` (Unix seconds).
 """
 
+CONDITION = frozenset({"labels", "annotations", "alerts", "count", "severity"})
+"""What `when.condition` may read."""
+IF = CONDITION | {"probes"}
+"""What a rule's `if` may read."""
+UNTIL = IF | {"alert", "steps"}
+"""What `verify.until` may read."""
+
 # Strings, comments, names with the path that follows them, and everything else one character at a time.
 _TOKEN = re.compile(
     r'''[rRbB]{0,2}(?:"""(?:[^\\]|\\.)*?"""|\'\'\'(?:[^\\]|\\.)*?\'\'\'|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')'''

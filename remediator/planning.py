@@ -11,23 +11,15 @@ from pydantic import ValidationError
 
 from remediator.action import Action
 from remediator.errors import InputError
-from remediator.expression import Expression
+from remediator.expression import CONDITION, IF, UNTIL, Expression
 from remediator.guard import Guard
 from remediator.guards.approval import Approval
 from remediator.incident import Incident
 from remediator.placeholder import fill, holds
 from remediator.probe import Probe
-from remediator.rule import Mode, ProbeCall, Registry, Rule, Step, guard_name
+from remediator.rule import Mode, ProbeCall, Registry, Rule, Step, guard_name, guard_parameters
 from remediator.run import Lock
 from remediator.target import Target
-
-CONDITION = ("labels", "annotations", "alerts", "count", "severity")
-"""What ``when.condition`` may use."""
-IF = (*CONDITION, "probes")
-"""What ``if`` may use."""
-UNTIL = (*IF, "alert", "steps")
-"""What ``verify.until`` may use."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -51,10 +43,7 @@ def make_guard(entry: Mapping[str, Any], registry: Registry) -> tuple[str, Guard
     kind = registry.guard(name)
     if kind is None:
         raise InputError(f'no guard is named "{name}"')
-    value = entry[name]
-    if kind.shorthand is not None and not isinstance(value, dict):
-        value = {kind.shorthand: value}
-    return name, _validated(kind, value or {}, f"guard {name}")
+    return name, _validated(kind, guard_parameters(kind, entry[name]), f"guard {name}")
 
 
 def make_plan(rule: Rule, registry: Registry, more_guards: Sequence[Mapping[str, Any]] = ()) -> Plan:

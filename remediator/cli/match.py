@@ -13,11 +13,10 @@ import click
 
 from remediator.catalogue import Catalogue
 from remediator.clock import format_duration
-from remediator.expression import Expression, ExpressionError
+from remediator.expression import CONDITION, Expression, ExpressionError
 from remediator.matcher import Matcher
 from remediator.problem import ProblemsError, nearest, printable
 from remediator.rulebook import Match, Rulebook, load_rulebook
-from remediator.rulebook.scrutiny import CONDITION
 from remediator.settings import Settings, load_settings
 
 

@@ -15,7 +15,7 @@ from remediator.action import Action
 from remediator.clock import parse_duration
 from remediator.document import Document, Path
 from remediator.errors import InputError
-from remediator.expression import Expression, ExpressionError
+from remediator.expression import CONDITION, IF, UNTIL, Expression, ExpressionError
 from remediator.matcher import MatcherError, parse_matchers
 from remediator.placeholder import MARK, Placeholder, PlaceholderError, examine, holds
 from remediator.probe import Probe
@@ -35,13 +35,6 @@ LATER = {
     ("steps", "if"): "write the condition as if: on the rule",
 }
 """Keys of the coming closed loop, each with the key it stands under, and what to write until then."""
-
-CONDITION = frozenset({"labels", "annotations", "alerts", "count", "severity"})
-"""What `when.condition` may read."""
-IF = CONDITION | {"probes"}
-"""What a rule's `if` may read."""
-UNTIL = IF | {"alert", "steps"}
-"""What `verify.until` may read."""
 
 
 class Scrutiny:
