@@ -83,7 +83,7 @@ class Writer:
         """Start the thread; must be called on the event loop."""
         if not self._inline:
             self._loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._work, name="sqlite-writer", daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(self._loop,), name="sqlite-writer", daemon=True)
             self._thread.start()
 
     async def stop(self) -> None:
@@ -123,7 +123,7 @@ class Writer:
         self._high = max(self._high, row[2] if row else 0.0)
         self._head_known = True
 
-    def _work(self) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         ending = False
         while not ending:
             batch = [self._queue.get()]
@@ -136,28 +136,19 @@ class Writer:
             pairs = [pair for pair in batch if pair is not None]
             if pairs:
                 results = self._commit([operation for operation, _ in pairs])
-                assert self._loop is not None
-                self._loop.call_soon_threadsafe(_resolve, [future for _, future in pairs], results)
+                loop.call_soon_threadsafe(_resolve, [future for _, future in pairs], results)
 
     def _commit(self, operations: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
         try:
             return self._together(operations)
-        except _Dirty:
-            # One operation failed after it had written: each gets a commit of its own, so that only it fails.
-            return [self._alone(operation) for operation in operations]
         except sqlite3.Error as error:
-            self._abandon()
-            refusal = StoreUnavailable(f"the store cannot commit: {error}")
-            return [refusal] * len(operations)
-
-    def _alone(self, operation: Callable[[Transaction], Any]) -> Any:
-        try:
-            return self._together([operation])[0]
-        except _Dirty as dirty:
-            return dirty.__cause__
-        except sqlite3.Error as error:
-            self._abandon()
-            return StoreUnavailable(f"the store cannot commit: {error}")
+            return [StoreUnavailable(f"the store cannot commit: {error}") for _ in operations]
+        except Exception as error:  # noqa: BLE001 - it is handed to whose operation it is; the thread must go on
+            # One operation failed after it had written, or records what is no JSON: each gets a commit of its own, so
+            # that only that one fails.
+            if len(operations) == 1:
+                return [error.__cause__ if isinstance(error, _Dirty) else error]
+            return [self._commit([operation])[0] for operation in operations]
 
     def _together(self, operations: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
         connection = self.connection
@@ -166,8 +157,8 @@ class Writer:
         self._high = max(self._high, self._clock.now())
         transaction = Transaction(connection, self._high)
         results: list[Any] = []
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             for operation in operations:
                 self._one(operation, transaction, results)
             head = self._seal(transaction)
@@ -184,9 +175,9 @@ class Writer:
         written, recorded = self.connection.total_changes, len(transaction.entries)
         try:
             results.append(operation(transaction))
-        except sqlite3.OperationalError:
-            raise
         except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE):
+                raise
             if self.connection.total_changes != written:
                 raise _Dirty from error
             del transaction.entries[recorded:]
@@ -211,6 +202,10 @@ class Writer:
                 self.connection.execute("ROLLBACK")
         except sqlite3.Error:
             pass  # The connection is as broken as the commit; the next operation will say so again.
+
+
+_OF_ONE = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"""Errors of SQLite that blame what one operation gave it; every other one is about the file and concerns all."""
 
 
 class _Dirty(Exception):
