@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from operator import attrgetter
 
 from remediator.arrival import Arrival, Receipt, Settled, settle
 from remediator.audit import Entry
@@ -13,6 +14,8 @@ from remediator.run import NOT_STARTED, State
 from remediator.stores._sqlite_rows import INCIDENT, RUN, incident_row, read_incident, read_run, run_row
 from remediator.stores._sqlite_write import write_run
 from remediator.stores._sqlite_writer import Transaction, insert_rows
+
+_INCIDENT = ",".join(f"i.{column}" for column in INCIDENT.split(","))
 
 
 def intake(transaction: Transaction, arrivals: Sequence[Arrival], ids: Ids, tolerance: float) -> list[Receipt]:
@@ -29,14 +32,17 @@ def intake(transaction: Transaction, arrivals: Sequence[Arrival], ids: Ids, tole
 
 def _histories(transaction: Transaction, keys: set[str]) -> dict[str, list[Incident]]:
     histories: dict[str, list[Incident]] = {key: [] for key in keys}
+    # The newest of each key only: a problem that comes back every few minutes has thousands of incidents in a year.
     rows = transaction.all(
-        f"SELECT {INCIDENT} FROM incident WHERE key IN (SELECT value FROM json_each(?)) ORDER BY key, id DESC",  # noqa: S608
+        f"SELECT {_INCIDENT} FROM json_each(?) AS k CROSS JOIN incident AS i WHERE i.id IN"  # noqa: S608
+        " (SELECT id FROM incident WHERE key = k.value ORDER BY id DESC LIMIT ?)",
         json.dumps(sorted(keys)),
+        HISTORY,
     )
     for row in rows:
-        history = histories[row[1]]
-        if len(history) < HISTORY:
-            history.append(read_incident(row))
+        histories[row[1]].append(read_incident(row))
+    for history in histories.values():
+        history.sort(key=attrgetter("id"), reverse=True)
     return histories
 
 
