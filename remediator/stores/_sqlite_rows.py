@@ -26,8 +26,8 @@ AUDIT = "sequence,at,event,actor,run_id,rule,body,previous,digest"
 def run_row(run: Run) -> tuple[Any, ...]:
     """The values of RUN's columns."""
     return (
-        run.id, run.rule, run.rule_digest, run.incident_id, run.state.value, run.reason, run.message, run.mode, run.epoch,
-        run.version, run.owner, run.lease_until, run.wake_at, run.created_at, run.updated_at, run.due_at,
+        run.id, run.rule, run.rule_digest, run.incident_id, run.state.value, run.reason, run.message, run.mode,
+        run.epoch, run.version, run.owner, run.lease_until, run.wake_at, run.created_at, run.updated_at, run.due_at,
         canonical_json(run.locks), run.tries, canonical_json(run.progress) if run.progress else "{}",
     )  # fmt: skip
 

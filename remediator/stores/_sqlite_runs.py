@@ -11,7 +11,7 @@ from typing import Any
 
 from remediator.action import canonical_json
 from remediator.audit import Entry
-from remediator.errors import Lost
+from remediator.errors import Lost, NotFound
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.run import Lock, Run, State
@@ -148,7 +148,8 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
     """Everything that must hold at the moment of the permission, then the intent; a refusal writes nothing."""
     run, now = request.run, transaction.now
     row = transaction.one(
-        "SELECT r.epoch, r.version, i.ended_at, EXISTS (SELECT 1 FROM effect WHERE run_id = r.id AND step = ? AND attempt = ?)"
+        "SELECT r.epoch, r.version, i.ended_at,"
+        " EXISTS (SELECT 1 FROM effect WHERE run_id = r.id AND step = ? AND attempt = ?)"
         " FROM run AS r JOIN incident AS i ON i.id = r.incident_id WHERE r.id = ?",
         request.step,
         request.attempt,
@@ -231,17 +232,17 @@ def conclude(
 ) -> Run:
     """Write what came of a licence with the run's next state."""
     written = write_run(transaction, run)
-    transaction.run(
-        "UPDATE effect SET state = ?, outcome = ?, finished_at = ?, over_at = ? WHERE id = ? AND run_id = ?",
+    found = transaction.run(
+        "UPDATE effect SET state = ?, outcome = ?, finished_at = ? WHERE id = ? AND run_id = ?",
         state,
         canonical_json(outcome),
         transaction.now,
-        None if run.live else transaction.now,
         effect_id,
         run.id,
     )
-    if run.progress.get("steps", ())[1:]:
-        end_run(transaction, run)  # Only a run of several steps has further licences to end.
+    if not found:
+        raise NotFound(f'run {run.id} has no licence "{effect_id}"')
+    end_run(transaction, run)
     transaction.record(*entries)
     return written
 
@@ -250,6 +251,8 @@ def late(
     transaction: Transaction, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry
 ) -> None:
     """Append evidence; moves nothing."""
+    if transaction.one("SELECT 1 FROM effect WHERE id = ?", effect_id) is None:
+        raise NotFound(f'there is no licence "{effect_id}"')
     transaction.run(
         "INSERT INTO effect_evidence (effect_id,state,outcome,at) VALUES (?,?,?,?)",
         effect_id,

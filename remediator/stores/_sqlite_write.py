@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from remediator.action import canonical_json
-from remediator.errors import Lost, NotFound
-from remediator.run import Run
+from remediator.errors import Lost, NotFound, StateError
+from remediator.run import SOURCES, Run
 from remediator.stores._sqlite_writer import Transaction
+
+_SOURCES = {to: json.dumps(states) for to, states in SOURCES.items()}
 
 
 def moved_on(transaction: Transaction, run: Run) -> Exception:
-    """Why a write by ``run``'s epoch and version found no row: Lost, or NotFound."""
-    row = transaction.one("SELECT epoch, version FROM run WHERE id = ?", run.id)
+    """Why a write by ``run``'s epoch and version found no row: Lost, NotFound, or StateError for no move."""
+    row = transaction.one("SELECT epoch, version, state FROM run WHERE id = ?", run.id)
     if row is None:
         return NotFound(f'there is no run "{run.id}"')
+    if (row[0], row[1]) == (run.epoch, run.version):
+        return StateError(f"run {run.id}: no move from {row[2]} to {run.state}")
     return Lost(f"run {run.id} is at epoch {row[0]}, version {row[1]}; this owner knows {run.epoch}, {run.version}")
 
 
 def write_run(transaction: Transaction, run: Run) -> Run:
-    """Write a run as moved, if it is where its owner knows it to be. Raises Lost or NotFound, and then wrote nothing."""
+    """Write a run as moved, if it is where its owner knows it to be and there is such a move.
+
+    Raises Lost, NotFound or StateError, and then wrote nothing.
+    """
     written = replace(run, version=run.version + 1)
     changed = transaction.run(
         "UPDATE run SET state = ?, reason = ?, message = ?, mode = ?, version = ?, owner = ?, lease_until = ?,"
-        " wake_at = ?, updated_at = ?, tries = ?, progress = ? WHERE id = ? AND epoch = ? AND version = ?",
+        " wake_at = ?, updated_at = ?, tries = ?, progress = ? WHERE id = ? AND epoch = ? AND version = ?"
+        " AND state IN (SELECT value FROM json_each(?))",
         written.state.value,
         written.reason,
         written.message,
@@ -38,6 +47,7 @@ def write_run(transaction: Transaction, run: Run) -> Run:
         written.id,
         run.epoch,
         run.version,
+        _SOURCES[run.state],
     )
     if not changed:
         raise moved_on(transaction, run)
