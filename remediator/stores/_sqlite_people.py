@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 
 from remediator.action import canonical_json
 from remediator.audit import Entry
@@ -74,7 +73,13 @@ def vote(transaction: Transaction, run_id: str, digest: str, actor: str, yes: bo
         raise Conflict(f"{actor} has already answered")
     transaction.run("INSERT INTO approval_vote VALUES (?,?,?,?,?)", approval.id, actor, int(yes), comment, now)
     granted = sum(bool(v["yes"]) for v in approval.votes) + 1 if yes else 0
-    detail = {"approval": approval.id, "comment": comment, "digest": digest, "needed": approval.needed, "granted": granted}
+    detail = {
+        "approval": approval.id,
+        "comment": comment,
+        "digest": digest,
+        "needed": approval.needed,
+        "granted": granted,
+    }
     if not yes:
         _settle(transaction, approval, "rejected")
         transaction.record(_by(run, "approval.rejected", actor, detail))
@@ -85,7 +90,7 @@ def vote(transaction: Transaction, run_id: str, digest: str, actor: str, yes: bo
     if granted < approval.needed:
         return run
     _settle(transaction, approval, "granted")
-    return write_run(transaction, replace(run, wake_at=now, reason="approved", message=f"approved by {actor}", updated_at=now))
+    return write_run(transaction, run.move(State.HELD, "approved", f"approved by {actor}", now=now, wake_at=now))
 
 
 def _settle(transaction: Transaction, approval: Approval, state: str) -> None:
@@ -102,7 +107,8 @@ def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> R
     transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run_id)
     message = f"cancelled by {actor}" + (f": {comment}" if comment else "")
     moved = run.move(State.CANCELLED, "by_person", message, now=transaction.now)
-    transaction.record(_by(run, "run.cancelled", actor, {"reason": "by_person", "message": message, "was": run.state.value}))
+    detail: dict[str, object] = {"reason": "by_person", "message": message, "was": run.state.value}
+    transaction.record(_by(run, "run.cancelled", actor, detail))
     end_run(transaction, moved)
     return write_run(transaction, moved)
 
@@ -118,9 +124,11 @@ def all_pauses(connection: sqlite3.Connection) -> list[Pause]:
 
 
 def pause(transaction: Transaction, wanted: Pause) -> list[Pause]:
-    """Engage or replace a pause; all pauses there are now."""
+    """Engage or replace a pause; all pauses there are now. What the replaced one held looks at the new one."""
+    if transaction.run("DELETE FROM pause WHERE scope = ?", wanted.scope):
+        _wake_paused(transaction)
     transaction.run(
-        "INSERT OR REPLACE INTO pause VALUES (?,?,?,?,?)",
+        "INSERT INTO pause VALUES (?,?,?,?,?)",
         wanted.scope,
         wanted.reason,
         wanted.actor,
@@ -136,10 +144,14 @@ def resume(transaction: Transaction, scope: str, actor: str, comment: str) -> li
     """Release a pause and let the runs it held look again; the pauses that are left."""
     if not transaction.run("DELETE FROM pause WHERE scope = ?", scope):
         raise NotFound(f'nothing is paused under "{scope}"')
+    _wake_paused(transaction)
+    transaction.record(Entry(event="pause.released", actor=actor, detail={"scope": scope, "reason": comment}))
+    return all_pauses(transaction.connection)
+
+
+def _wake_paused(transaction: Transaction) -> None:
     transaction.run(
         "UPDATE run SET wake_at = ? WHERE state = 'held' AND reason = 'paused' AND wake_at > ?",
         transaction.now,
         transaction.now,
     )
-    transaction.record(Entry(event="pause.released", actor=actor, detail={"scope": scope, "reason": comment}))
-    return all_pauses(transaction.connection)
