@@ -60,6 +60,7 @@ class SqliteStore:
         self._tolerance = tolerance
         self._inline = inline or path == ":memory:"
         self._lock_file: int | None = None
+        self._connection: sqlite3.Connection | None = None
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -71,10 +72,20 @@ class SqliteStore:
     # life ------------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Lock the file, open it, migrate, and free the runs of the process that held it before."""
+        """Lock the file, open it, migrate, and free the runs of the process that held it before.
+
+        Raises StoreError, and then holds nothing.
+        """
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
         if self._path != ":memory:":
             self._take_file()
-        connection = self._connect()
+        connection = self._connection = self._connect()
         try:
             self._migrate(connection)
         except sqlite3.Error as error:
@@ -89,14 +100,16 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Finish what was submitted, close the file and give it free."""
-        if self._writer is not None:
-            await self._writer.stop()
-        if self._pool is not None:
-            await asyncio.to_thread(self._pool.shutdown)
-        for connection in (self._reader, self._writer.connection if self._writer else None):
+        writer, pool, connections = self._writer, self._pool, (self._reader, self._connection)
+        # From here on every verb says that the store is not open, while what was submitted is still being finished.
+        self._writer = self._pool = self._reader = self._connection = self._pauses = None
+        if writer is not None:
+            await writer.stop()
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown)
+        for connection in connections:
             if connection is not None:
                 connection.close()
-        self._writer = self._reader = None
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
@@ -108,21 +121,29 @@ class SqliteStore:
         try:
             self._lock_file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # SQLite would let everybody read the alerts and the audit; its other files take the mode of this one.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except BlockingIOError:
             raise StoreError(f"{path}: another process has this store open; SQLite serves one replica") from None
         except OSError as error:
             raise StoreError(f"{path}: cannot be opened: {error.strerror}") from None
 
     def _connect(self, *, readonly: bool = False) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
         try:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
-            connection.execute("PRAGMA journal_mode=WAL")
+            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            if mode not in ("wal", "memory"):
+                raise StoreError(f"{self._path}: this file system cannot do WAL (a network one?); use a local one")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA wal_autocheckpoint=4000")
             if readonly:
                 connection.execute("PRAGMA query_only=ON")
+        except StoreError:
+            connection.close()
+            raise
         except sqlite3.Error as error:
+            connection.close()
             raise StoreError(f"{self._path}: cannot be opened as a SQLite file: {error}") from None
         return connection
 
@@ -139,8 +160,8 @@ class SqliteStore:
             connection.execute("COMMIT")
 
     async def ping(self) -> None:
-        """Commit nothing, which still proves that a commit is possible."""
-        await self._write(lambda transaction: transaction.run("UPDATE pause SET since = since WHERE scope = ''"))
+        """Commit a row as it already is: a transaction that changes nothing would not reach the disk and prove it."""
+        await self._write(lambda transaction: transaction.run("UPDATE migration SET name = name WHERE version = 1"))
 
     async def _write(self, operation: Callable[[Transaction], R]) -> R:
         if self._writer is None:
@@ -193,7 +214,7 @@ class SqliteStore:
         arrivals = [arrival for arrival, _ in batch]
         try:
             receipts = await self._write(lambda t: _sqlite_intake.intake(t, arrivals, self._ids, self._tolerance))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is handed to whose delivery it is; the others must go on
             if len(batch) > 1 and not isinstance(error, StoreUnavailable):
                 for pair in batch:  # One of them is the cause: let only that one fail.
                     await self._intake_batch([pair])
@@ -367,7 +388,9 @@ class SqliteStore:
         """Pauses in force."""
         if self._pauses is None:
             # This process is the only writer of the file: what it read once and changed itself is the truth.
-            self._pauses = await self._read(_sqlite_people.all_pauses)
+            read = await self._read(_sqlite_people.all_pauses)
+            if self._pauses is None:  # Otherwise a pause was engaged while this was read, and knows better.
+                self._pauses = read
         now = self._clock.now()
         return [pause for pause in self._pauses if pause.until is None or pause.until > now]
 
