@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 PYTEST_ARGS ?=
+ARGS ?=
 
 bin := $(VENV)/bin
 
@@ -17,7 +18,7 @@ help: ## Show this list
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  PYTEST_ARGS=  (for example: make test PYTEST_ARGS='-k cooldown')"
 
 demo: $(VENV)/.run ## Watch an alert become an action and be put right, on this machine, in about a minute
-	@$(bin)/remediator demo
+	@$(bin)/remediator demo $(ARGS)
 
 test: $(VENV)/.dev servers check ## Install what the tests need, then check and run all of them
 	$(bin)/python -m pytest $(PYTEST_ARGS)
