@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
-from remediator.audit import GENESIS, AuditRecord, Entry, Verification, verify
+from remediator.anchor import Anchor, Walk, make_anchor
+from remediator.audit import AuditRecord, Entry
+from remediator.errors import InputError
 from remediator.web.answers import HEADERS, Refused, answer
 from remediator.web.call import Call, cursor
 from remediator.web.shapes import show_record
 
 AUDIT_FILTERS = ("run", "rule", "event", "order", "limit", "cursor")
+VERIFY_PARAMETERS = ("records", "head")
 _NEWEST = 1 << 62
 _BATCH = 1000
 _STALLED = 30.0
@@ -56,17 +59,27 @@ async def _batches(call: Call) -> AsyncIterator[list[AuditRecord]]:
 
 
 async def verify_records(call: Call) -> web.Response:
-    """Recompute the whole chain. The answer is 200 whether it is whole or not; ``ok`` tells."""
-    call.know()
-    records, head = 0, GENESIS
+    """Recompute the whole chain; with ``records`` and ``head``, compare it with what was kept elsewhere.
+
+    The answer is 200 whether the chain is whole or not; ``ok`` tells.
+    """
+    call.know(*VERIFY_PARAMETERS)
+    walk = Walk(_anchor(call))
     async for batch in _batches(call):
         # In a thread: a thousand digests are milliseconds that deliveries would have to wait for.
-        found: Verification = await asyncio.to_thread(verify, batch, first=records + 1, previous=head)
-        if not found.ok:
-            return answer({**found._asdict(), "records": records + found.records})
-        records, head = records + found.records, bytes.fromhex(found.head)
-    message = f"{records} records, the chain is whole"
-    return answer({"ok": True, "records": records, "head": head.hex(), "at": 0, "message": message})
+        if not await asyncio.to_thread(walk.add, batch):
+            break
+    return answer(walk.result()._asdict())
+
+
+def _anchor(call: Call) -> Anchor | None:
+    records, head = call.one("records"), call.one("head")
+    if not records and not head:
+        return None
+    try:
+        return make_anchor(int(records[:19]) if records.isascii() and records.isdigit() else None, head)
+    except InputError as error:
+        raise Refused(400, "parameter", f"records and head: {error}") from None
 
 
 def _jsonl(batch: list[AuditRecord]) -> str:

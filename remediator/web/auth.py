@@ -6,6 +6,7 @@ on cross-site request forgery (Origin, Sec-Fetch-Site).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ ANONYMOUS = Principal("anonymous", Role.ADMIN)
 """Anybody on this very machine, as long as no users are configured."""
 
 
+@functools.lru_cache(1024)
 def is_loopback(address: str | None) -> bool:
     """Whether an IP address is this machine's own."""
     try:
@@ -87,7 +89,7 @@ class Authenticator:
 
     def _refresh(self) -> None:
         options = self._service.options
-        if options is not self._options:
+        if options is not self._options and options != self._options:
             self._options = options
             self._senders = TokenFile(options.tokens_file, "alertmanager") if options.tokens_file else None
             self._people = [(user, TokenFile(user.token_file, user.name)) for user in options.users]
@@ -148,9 +150,7 @@ class Authenticator:
         # A page in the operator's browser can reach loopback under a name of its own (DNS rebinding): the name tells.
         if not _is_local(request):
             raise Refused(401, "unauthorized", headers={"WWW-Authenticate": "Bearer"})
-        host = urlsplit(f"//{request.headers.get('Host', '')}").netloc.lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name not in _LOOPBACK_NAMES:
+        if not _names_loopback(request.headers.get("Host", "")):
             raise Refused(403, "host", "without users the server answers to localhost, 127.0.0.1 and [::1] only")
 
     async def _succeeded(self, request: web.BaseRequest, actor: str) -> None:
@@ -185,6 +185,12 @@ class Authenticator:
         except StoreUnavailable as error:
             _log.error("a failed log-in could not be recorded", error=str(error))
         return refused
+
+
+@functools.lru_cache(1024)
+def _names_loopback(host: str) -> bool:
+    name = host.lower() if host.endswith("]") else host.lower().rpartition(":")[0] or host.lower()
+    return name in _LOOPBACK_NAMES
 
 
 def _readable(file: TokenFile) -> tuple[Token, ...]:

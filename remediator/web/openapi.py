@@ -28,6 +28,11 @@ QUERY: dict[str, dict[str, Any]] = {
     "open": {"schema": {"type": "string", "enum": ["true", "false"]}, "description": "Only those that have not ended."},
     "order": {"schema": {"type": "string", "enum": ["asc", "desc"]}, "description": "Oldest or newest first."},
     "format": {"schema": {"type": "string", "enum": ["jsonl", "csv"]}, "description": "How records are written."},
+    "records": {
+        "schema": {"type": "integer", "minimum": 0},
+        "description": "Of an anchor: how many records there were.",
+    },
+    "head": {"schema": _TEXT, "description": "Of an anchor: the digest of the last of them."},
     "verbose": {"schema": _TEXT, "description": "If present, the answer is JSON.", "allowEmptyValue": True},
     "limit": {
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT},

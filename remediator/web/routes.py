@@ -83,7 +83,10 @@ ROUTES: tuple[Route, ...] = (
         "GET", f"{_API}/audit", "listAudit", audit.list_records, shapes.RecordList,
         query=audit.AUDIT_FILTERS, refusals=(400,),
     ),
-    Route("GET", f"{_API}/audit/verify", "verifyAudit", audit.verify_records, shapes.Verified),
+    Route(
+        "GET", f"{_API}/audit/verify", "verifyAudit", audit.verify_records, shapes.Verified,
+        query=audit.VERIFY_PARAMETERS, refusals=(400,),
+    ),
     Route(
         "GET", f"{_API}/audit/export", "exportAudit", audit.export_records, "application/jsonl",
         query=("format",), refusals=(400,),
