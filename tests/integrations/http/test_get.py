@@ -92,13 +92,44 @@ async def test_an_answer_is_bounded() -> None:
 
 async def test_a_compressed_answer_is_not_unpacked() -> None:
     """A server that compresses without being asked cannot blow up the memory."""
-    bomb = gzip.compress(b"0" * 10_000_000)
-    async with wire(lambda request: reply(body=bomb, extra="Content-Encoding: gzip\r\n")) as it:
+    packed = gzip.compress(b'{"ok": true}')
+    async with wire(lambda request: reply(body=packed, extra="Content-Encoding: gzip\r\n")) as it:
         target = _target(it)
         evidence = await Get(path="/x").read(target, looking())
         await target.close()
     assert it.received[0].headers["accept-encoding"] == "identity"
     assert evidence["json"] is None
+
+
+async def test_an_endless_answer_is_left() -> None:
+    """A server that never stops sending is left as soon as the limit is reached, not at the time-out."""
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Type: text/plain\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"x" * 10_000)
+                await writer.drain()
+        except ConnectionError:
+            left.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    target = HttpTarget.model_validate(
+        {
+            "base_url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            "timeout": "20s",
+            "max_response": "64KiB",
+        }
+    )
+    evidence = await asyncio.wait_for(Get(path="/x").read(target, looking()), 5)
+    assert evidence["truncated"]
+    await asyncio.wait_for(left.wait(), 5)
+    await target.close()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_refused_connection_is_temporary() -> None:

@@ -54,6 +54,7 @@ async def test_the_request_is_the_one_that_was_shown() -> None:
     assert request.line == b"POST /admin/workers?dry=no%20way&q=a%26b HTTP/1.1"
     assert request.headers["idempotency-key"] == "run-1.step0"
     assert request.headers["content-type"] == "application/json"
+    assert request.headers["connection"] == "close"
     assert request.body == '{"count":5,"name":"ü"}'.encode()
     assert outcome.data["status"] == 200
     assert outcome.data["json"] == {"workers": 5, "previous": 2}

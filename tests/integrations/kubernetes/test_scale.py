@@ -274,6 +274,8 @@ async def test_verify_waits_for_ready_replicas(api: ApiServer, target: Kubernete
         ({"readyReplicas": 4, "updatedReplicas": 5, "availableReplicas": 4}, TemporaryError, "not_ready"),
         ({"readyReplicas": 5, "updatedReplicas": 4, "availableReplicas": 5}, TemporaryError, "not_ready"),
         ({"readyReplicas": 5, "updatedReplicas": 5, "availableReplicas": 4}, TemporaryError, "not_ready"),
+        ({"observedGeneration": 1, "readyReplicas": 5, "updatedReplicas": 5, "availableReplicas": 5},
+         TemporaryError, "not_observed"),
         ({"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]},
          PermanentError, "progress_deadline"),
     ],
