@@ -39,6 +39,7 @@ from remediator.target import Target
 from remediator.web.server import Server
 from remediator.web.server import start as start_web
 from remediator.web.service import Role, User, WebOptions
+from remediator.web.tls import tls_context
 from remediator.worker import Worker
 from remediator.world import World
 
@@ -157,13 +158,18 @@ class Application:
             wake=self.worker.wake,
         )
         self._server: Server | None = None
+        self._options, self._options_of = self._web_options(settings), self._loaded
 
     # what the web asks for -------------------------------------------------------------------------------------------
 
     @property
     def options(self) -> WebOptions:
-        """The settings of the HTTP face as they are now."""
-        settings = self._loaded.settings
+        """The settings of the HTTP face as they are now; asked for by every request, so made once for each set."""
+        if self._options_of is not self._loaded:
+            self._options, self._options_of = self._web_options(self._loaded.settings), self._loaded
+        return self._options
+
+    def _web_options(self, settings: Settings) -> WebOptions:
         return WebOptions(
             tokens_file=settings.intake.tokens_file or "",
             users=tuple(
@@ -248,7 +254,8 @@ class Application:
         await self.store.remember(bodies, Entry(event="service.started", actor="remediator", detail=detail))
         self._say_warnings()
         self.metrics.set_reload(True, self.clock.now())
-        self._server = await start_web(self, host=settings.web.host, port=settings.web.port)
+        tls = tls_context(self.flags.web_config_file) if self.flags.web_config_file else None
+        self._server = await start_web(self, host=settings.web.host, port=settings.web.port, ssl=tls)
         await self._figures()
         self.worker.start()
         self._later(self._figures_for_ever())

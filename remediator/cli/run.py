@@ -95,7 +95,7 @@ def _describe(found: Run) -> None:
         outcome = (step["outcome"] or {}).get("summary", "")
         line("Step", f"{step['id']}: {step['action']} on {step['target']}: {step['state']} {outcome}".rstrip())
         if step["change"]:
-            line("", step["change"]["summary"])
+            line("  change", step["change"]["summary"])
     approval = found["approval"]
     if approval is not None:
         _question(approval)
