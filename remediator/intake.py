@@ -148,7 +148,9 @@ def _by_key(sighting: Sighting) -> str:
 
 
 def _template(labels: Mapping[str, str], rules: IntakeRules) -> _Template:
-    member, kept = identity(labels, rules.drop_labels)
+    key, kept = identity(labels, rules.drop_labels)
+    # The same alert of two pods is two members of one incident, which goes on while either of them fires.
+    member = key if len(kept) == len(labels) else identity(labels, ())[0]
     alone: list[RuleRef] = []
     keyed: list[tuple[str, Mapping[str, str], tuple[RuleRef, ...]]] = []
     for rule in rules.rulebook.match(labels):
@@ -156,10 +158,10 @@ def _template(labels: Mapping[str, str], rules: IntakeRules) -> _Template:
         if rule.when.group_by is None:
             alone.append(ref)
         else:
-            key, grouped = group_identity(rule.name, labels, rule.when.group_by)
-            keyed.append((key, grouped, (ref,)))
+            group, grouped = group_identity(rule.name, labels, rule.when.group_by)
+            keyed.append((group, grouped, (ref,)))
     if alone:
-        keyed.append((member, kept, tuple(alone)))
+        keyed.append((key, kept, tuple(alone)))
     return _Template(member, tuple(keyed))
 
 
