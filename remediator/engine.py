@@ -361,7 +361,7 @@ class Line:
         asking: ApprovalGuard | None = None
         guards: Sequence[tuple[str, Guard]] = [("pause", PauseGuard()), *plan.guards]
         if mode is Mode.APPROVE and plan.approval is None:
-            guards = [*guards, ("approval", ApprovalGuard(expires=self.world.approval_expires))]
+            guards = [*guards, ("approval", ApprovalGuard.model_construct(expires=self.world.approval_expires))]
         for name, guard in guards:
             verdict = await self._verdict(name, guard, context)
             if verdict.decision is Decision.DENY:
