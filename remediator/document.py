@@ -33,7 +33,7 @@ _CONSTANTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 # What YAML 1.1 readers, and therefore people, take for something else than YAML 1.2 does.
 _SURPRISES = (
@@ -53,7 +53,10 @@ _SURPRISES = (
         "drop the leading zero, or quote",
     ),
     (
-        re.compile(r"[-+]?0b[01_]+|[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?"),
+        re.compile(
+            r"[-+]?0b[01_]+|0o[0-7]+|[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?"
+            r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.[0-9]*[eE][0-9]+"
+        ),
         "is a number to some YAML readers and text to others",
         "write its digits only, or quote",
     ),
@@ -71,7 +74,7 @@ _PASSWORD = re.compile(r"(://[^/\s:@]*:)([^/\s@]+)(?=@)")
 _SUSPECT = re.compile(r"[-+.0-9]|[yYnNoO]")
 # Characters that YAML forbids, and those that make a line read differently from what it does (bidirectional
 # controls, CVE-2021-42574).
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
 
 
 class Document:
@@ -155,7 +158,7 @@ def load_document(file: str, raw: bytes) -> Document:
         data = _Builder(report).build(_events(text))
     except _StopReading:
         pass
-    except yaml.MarkedYAMLError:
+    except yaml.YAMLError:
         report(*_syntax(text))
     if problems:
         raise ProblemsError(problems)
@@ -226,11 +229,13 @@ def _syntax(text: str) -> tuple[Mark, str, str, str]:
             pass
     except yaml.MarkedYAMLError as error:
         found = error
+    except yaml.YAMLError as error:
+        return (1, 1), "yaml/syntax", f"the file is not YAML: {error}", ""
     else:
         return (1, 1), "yaml/syntax", "the file is not YAML", ""
     mark = found.problem_mark or found.context_mark
     place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    line = _split(text)[place[0] - 1] if place[0] <= len(_split(text)) else ""
+    line = [*_split(text), ""][place[0] - 1]
     message = " ".join(part for part in (found.context, found.problem) if part)
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return place, "yaml/syntax", "a tab may not indent a line", "use spaces"
@@ -262,7 +267,7 @@ def plain(text: str) -> tuple[Any, tuple[str, str] | None]:
 
 
 def _integer(text: str) -> tuple[Any, tuple[str, str] | None]:
-    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    base = 16 if text.startswith("0x") else 10
     # The length is looked at first: reading a number takes time with the square of its digits.
     if len(text) <= 24 and -(2**63) <= (number := int(text, base)) < 2**63:
         return number, None

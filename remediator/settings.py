@@ -296,7 +296,9 @@ class _WithFlags(Document):
         made = super().problem(path, id, message, **more)
         if path not in self.flags:
             return made
-        flag = "--" + ".".join(str(part) for part in path).replace("_", "-")
+        dotted = ".".join(str(part) for part in path)
+        # --web.listen-address, but --mode.max
+        flag = "--" + dotted.replace("_", "-" if len(path) > 1 else ".")
         return replace(made, file=flag, line=0, column=0, source="")
 
 

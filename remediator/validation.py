@@ -29,6 +29,8 @@ _KINDS = {
 EXPOSED = "settings/secret"
 """The id of problems whose line must not be shown."""
 _SECRET = re.compile(r"(?i)token|secret|passw|credential|api_?key|private_?key")
+_ALWAYS = ("extra_forbidden", "missing")
+"""Findings about keys, which no placeholder in a value can be the reason for."""
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -81,7 +83,7 @@ def model_problems(
     said: set[tuple[Path, str]] = set()
     for detail in error.errors(include_url=False, include_context=True):
         loc = _real(document, path, detail["loc"])
-        if skipped and any(_touches(loc, other) for other in skipped):
+        if detail["type"] not in _ALWAYS and any(_touches(loc, other) for other in skipped):
             continue
         problem = _translate(document, path, loc, model, detail, later or {}, later_id)
         # A union reports every branch at the same place; the first says enough.
