@@ -158,8 +158,8 @@ def load_document(file: str, raw: bytes) -> Document:
         data = _Builder(report).build(_events(text))
     except _StopReading:
         pass
-    except yaml.YAMLError:
-        report(*_syntax(text))
+    except yaml.YAMLError as error:
+        report(*_syntax(text, error))
     if problems:
         raise ProblemsError(problems)
     return Document(file, text, data)
@@ -219,20 +219,18 @@ def _problem(
     )
 
 
-def _syntax(text: str) -> tuple[Mark, str, str, str]:
+def _syntax(text: str, found: yaml.YAMLError) -> tuple[Mark, str, str, str]:
     """Where and why ``text`` is no YAML.
 
-    The pure parser says it better than libyaml, so it reads the file again.
+    ``found`` is what the fast parser said. The pure one says it better, so it reads the file again.
     """
     try:
         for _ in yaml.parse(text, Loader=yaml.SafeLoader):
             pass
-    except yaml.MarkedYAMLError as error:
-        found = error
-    except yaml.YAMLError as error:
-        return (1, 1), "yaml/syntax", f"the file is not YAML: {error}", ""
-    else:
-        return (1, 1), "yaml/syntax", "the file is not YAML", ""
+    except yaml.YAMLError as better:
+        found = better
+    if not isinstance(found, yaml.MarkedYAMLError):
+        return (1, 1), "yaml/syntax", f"the file is not YAML: {found}", ""
     mark = found.problem_mark or found.context_mark
     place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     line = [*_split(text), ""][place[0] - 1]

@@ -265,19 +265,17 @@ def load_settings(
                 )
             ]
         ) from None
-    try:
-        return settings_from_text(name, raw, registry, overrides)
-    except SettingsError:
-        raise
-    except ProblemsError as error:
-        raise SettingsError(error.problems) from None
+    return settings_from_text(name, raw, registry, overrides)
 
 
 def settings_from_text(
     file: str, raw: bytes, registry: Registry, overrides: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Like ``load_settings``, from the name and the content of the file. Raises ProblemsError."""
-    document = load_document(file, raw)
+    """Like ``load_settings``, from the name and the content of the file. Raises SettingsError."""
+    try:
+        document = load_document(file, raw)
+    except ProblemsError as error:
+        raise SettingsError(error.problems) from None
     reading = _Reading(document, FilePath(file).parent, registry, overrides or {})
     return reading.settings(hashlib.sha256(raw).hexdigest())
 

@@ -28,14 +28,19 @@ def refused(text: str | bytes) -> list[tuple[int, int, str]]:
 
 def test_reads_plain_values_as_yaml_1_2_does() -> None:
     """Unquoted values are what YAML 1.2 says, and quoted ones are always text."""
-    text = "a: 1\nb: -2\nc: 0x1F\nd: +7\ne: 1.5\nf: 1.0e+3\ng: true\nh: FALSE\ni: null\nj: ~\nk:\nl: text\nm: '1'\nn: \"no\"\n"
+    text = (
+        "a: 1\nb: -2\nc: 0x1F\nd: +7\ne: 1.5\nf: 1.0e+3\ng: true\n"
+        "h: FALSE\ni: null\nj: ~\nk:\nl: text\nm: '1'\nn: \"no\"\n"
+    )
     assert load(text) == {
         "a": 1, "b": -2, "c": 31, "d": 7, "e": 1.5, "f": 1000.0, "g": True, "h": False, "i": None, "j": None,
         "k": None, "l": "text", "m": "1", "n": "no",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["y", "nope", "online", "1.2.3", "10m", "1h30m", "a:b", "2d", "-x", "v012", "http://x:80"])
+@pytest.mark.parametrize(
+    "text", ["y", "nope", "online", "1.2.3", "10m", "1h30m", "a:b", "2d", "-x", "v012", "http://x:80"]
+)
 def test_leaves_words_alone_that_only_look_odd(text: str) -> None:
     """Durations, versions, addresses and words are text without quotes."""
     assert load(f"a: {text}") == {"a": text}
@@ -98,7 +103,9 @@ def test_says_that_a_tab_may_not_indent() -> None:
         load("a:\n\tb: 1\n")
 
 
-@pytest.mark.parametrize("text", ["", "# only a remark\n", "---\n", "\ufeffa: 1\n", "a: 1\r\nb: 2\r\n", "%YAML 1.2\n---\na: 1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# only a remark\n", "---\n", "\ufeffa: 1\n", "a: 1\r\nb: 2\r\n", "%YAML 1.2\n---\na: 1\n"]
+)
 def test_takes_what_editors_leave_behind(text: str) -> None:
     """Empty files, byte order marks, Windows line ends and a YAML directive are no problem."""
     assert load(text) in (None, {"a": 1}, {"a": 1, "b": 2})

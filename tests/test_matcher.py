@@ -128,7 +128,7 @@ def test_whatever_is_printed_is_read_back(name: str, operator: str, value: str) 
     assert Matcher.parse(str(matcher)) == matcher
 
 
-@given(st.text(alphabet=st.sampled_from('ab"{}=~!,\\ \n\'é'), max_size=30))
+@given(st.text(alphabet=st.sampled_from("ab\"{}=~!,\\ \n'é"), max_size=30))
 def test_any_text_is_read_or_refused_at_a_place(text: str) -> None:
     """No text brings the parser down: it is read, or refused with an offset inside it."""
     try:
@@ -170,7 +170,7 @@ def test_amtool_refuses_it_too(text: str, tmp_path: Path) -> None:
     config = tmp_path / "alertmanager.json"
     route = {"receiver": "r", "routes": [{"receiver": "r", "matchers": [text]}]}
     config.write_text(json.dumps({"route": route, "receivers": [{"name": "r"}]}))
-    done = subprocess.run(["amtool", "check-config", str(config)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["amtool", "check-config", str(config)], capture_output=True, check=False, timeout=30)
     assert done.returncode != 0
 
 

@@ -114,7 +114,7 @@ REPORTS = {
         """\
         rules/a.yaml:10:28: error: a limit of no runs stops the rule for ever; write mode: observe if that is meant [value/invalid]
            10 |       - rate_limit: {runs: 0, per: 1h}
-              |                            ^""",
+              |                            ^""",  # noqa: E501  # the report to the letter
     ),
     "a misspelt key": (
         RULE.replace("    verify:", "    verfy:"),
@@ -192,7 +192,7 @@ REPORTS = {
         rules/a.yaml:16:15: error: target "minting-api" does not permit paths "/admin/drop" (it lists /admin/workers, /health*) [target/permit]
            16 |         uses: http.post
               |               ^
-          list it under targets.minting-api.permit in the settings""",
+          list it under targets.minting-api.permit in the settings""",  # noqa: E501  # the report to the letter
     ),
     "a parameter that does not exist": (
         RULE.replace("json: {count", "jsn: {count"),
@@ -207,7 +207,7 @@ REPORTS = {
         """\
         rules/a.yaml:18:63: error: "| lower" is no part of a path; a placeholder is a lookup like ${{ labels.namespace }} or ${{ probes.deps.items[0]["a-b"] }}, not code [placeholder/invalid]
            18 |         with: {path: /admin/workers, json: {count: 5, shard: "${{ labels.shard | lower }}"}}
-              |                                                               ^""",
+              |                                                               ^""",  # noqa: E501  # the report to the letter
     ),
     "a placeholder into a later step": (
         RULE.replace("labels.shard }}", "steps.workers.x }}"),
@@ -295,7 +295,9 @@ def test_reports_point_and_say_what_to_write(what: str) -> None:
 
 def test_reports_everything_at_once() -> None:
     """One run of the check shows every problem of every file, so that nobody repairs them one by one."""
-    broken = RULE.replace("cooldown", "cooldwn").replace("mode: auto", "mode: atuo").replace("within: 10m", "within: 0s")
+    broken = (
+        RULE.replace("cooldown", "cooldwn").replace("mode: auto", "mode: atuo").replace("within: 10m", "within: 0s")
+    )
     with pytest.raises(RulebookError) as caught:
         rulebook_from_texts([("b.yaml", broken.encode()), ("a.yaml", b"a: &x 1\n")], CATALOGUE, TARGETS)
     assert [(p.file, p.id) for p in caught.value.problems] == [
@@ -345,7 +347,8 @@ def test_knows_the_other_mistakes_too(change: tuple[str, str], ids: set[str]) ->
 def test_parameters_that_are_code_take_no_placeholder() -> None:
     """A label never becomes part of a query, however the rule is written."""
     text = "rules:\n" + minimal("a").replace(
-        "steps:", "probes: [{id: q, uses: prometheus.query, target: p, with: {query: 'up{a=\"${{ labels.a }}\"}'}}], steps:"
+        "steps:",
+        "probes: [{id: q, uses: prometheus.query, target: p, with: {query: 'up{a=\"${{ labels.a }}\"}'}}], steps:",
     )
     assert "[placeholder/literal]" in report(text, None)
 
@@ -405,7 +408,8 @@ def test_reads_files_folders_and_globs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "id"), [("nope", "file/missing"), ("nope.yaml", "file/missing"), ("*.yaml", "file/missing"), ("x.txt", "file/name")]
+    ("path", "id"),
+    [("nope", "file/missing"), ("nope.yaml", "file/missing"), ("*.yaml", "file/missing"), ("x.txt", "file/name")],
 )
 def test_a_path_that_leads_nowhere_is_an_error(path: str, id: str, tmp_path: Path) -> None:
     """A misspelt path is refused: no rules because of a typing mistake is not the same as no rules."""
@@ -455,7 +459,7 @@ def test_finds_the_rules_of_an_alert() -> None:
         + minimal("any")
         + minimal("two", "[A, B]", "['x=\"1\"']")
         + minimal("none", "A", "['x=\"2\"']")
-        + minimal("re", "A", "['x=~\"1|3\", y!=\"z\"']")
+        + minimal("re", "A", '[\'x=~"1|3", y!="z"\']')
         + minimal("gone", "A", "['x=\"\"']")
         + minimal("other", "C")
     )
