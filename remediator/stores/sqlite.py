@@ -298,7 +298,8 @@ class SqliteStore:
         """When the next run that nobody holds becomes due."""
         row = await self._read(
             lambda c: c.execute(
-                "SELECT min(wake_at) FROM run WHERE state IN ('queued','held','verifying') AND lease_until = 0"
+                "SELECT min(wake_at) FROM run INDEXED BY run_due"
+                " WHERE state IN ('queued','held','verifying') AND lease_until = 0"
             ).fetchone()
         )
         return None if row is None or row[0] is None else float(row[0])
@@ -435,7 +436,9 @@ class SqliteStore:
         def operation(connection: sqlite3.Connection) -> Counts:
             states = dict(connection.execute("SELECT state, count(*) FROM run GROUP BY state").fetchall())
             oldest = connection.execute(
-                "SELECT min(wake_at) FROM run WHERE state IN ('queued','held') AND wake_at <= ?", (now,)
+                "SELECT min(wake_at) FROM run INDEXED BY run_due"
+                " WHERE state IN ('queued','held','verifying') AND state <> 'verifying' AND wake_at <= ?",
+                (now,),
             ).fetchone()[0]
             asked = connection.execute("SELECT count(*) FROM approval WHERE state = 'pending'").fetchone()[0]
             records = connection.execute("SELECT coalesce(max(sequence), 0) FROM audit").fetchone()[0]

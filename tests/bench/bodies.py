@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 CAPTURED = Path(__file__).parent.parent / "payloads" / "am0.33.1__firing_HighQueueDepth.json"
@@ -20,7 +21,9 @@ class Bodies:
         labels = {**alert["labels"], "queue": _MARK}
         if alertname is not None:
             labels["alertname"] = alertname
-        captured["alerts"] = [{**alert, "labels": labels}] * per
+        # An alert that began long ago would have waited its `for` already.
+        starts_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        captured["alerts"] = [{**alert, "labels": labels, "startsAt": starts_at}] * per
         text = json.dumps(captured, separators=(",", ":"))
         self.per = per
         self._parts = [part.encode() for part in text.split(_MARK)]
