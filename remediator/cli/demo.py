@@ -19,7 +19,7 @@ import click
 from remediator.clock import SystemClock
 from remediator.demo.process import ChildError
 from remediator.demo.stage import Stage, open_stage
-from remediator.demo.story import End, Story, audit_records
+from remediator.demo.story import End, Story, audit_records, brief
 
 COLOURS = {
     "service": "cyan",
@@ -45,8 +45,9 @@ class Terminal:
 
     def record(self, record: Mapping[str, Any]) -> None:
         """One line of the audit log."""
-        run = f" run {record['run_id']}" if record.get("run_id") else ""
-        click.echo(f"  {record['sequence']:>4}  {record['at']}  {record['event']:<20}  {record['actor']}{run}")
+        clock = record["at"].partition("T")[2]
+        head = f"  {record['sequence']:>3}  {clock}  {record['event']:<18} {record['actor']:<26}"
+        click.echo(f"{head} {brief(record['detail'], 90)}".rstrip())
 
 
 async def _verify(stage: Stage, terminal: Terminal) -> bool:
@@ -61,8 +62,8 @@ async def _verify(stage: Stage, terminal: Terminal) -> bool:
     return process.returncode == 0
 
 
-def _urls(stage: Stage, end: End) -> None:
-    click.echo("\nTo look at:" if stage.prometheus else "\nTo look at (captured alerts took the place of Prometheus):")
+def _urls(stage: Stage, end: End, *, keep: bool) -> None:
+    click.echo("\nTo look at" + (":" if keep else ", when started with --keep:"))
     click.echo(f"  Remediator     {stage.remediator}")
     click.echo(f"  this run       {stage.remediator}/api/v1/runs/{end.run_id}")
     click.echo(f"  the audit log  {stage.remediator}/api/v1/audit")
@@ -80,6 +81,8 @@ async def _play(directory: Path, *, prometheus: bool, keep: bool) -> bool:
     async with open_stage(directory, clock, prometheus=prometheus) as stage:
         names = ", ".join(f"{child.name} (pid {child.pid})" for child in stage.children)
         terminal.say("demo", f"started: {names}")
+        if not stage.prometheus:
+            terminal.say("demo", "captured alerts take the place of Prometheus and Alertmanager")
         good = False
         try:
             end = await Story(stage, clock, terminal.say).tell()
@@ -89,23 +92,32 @@ async def _play(directory: Path, *, prometheus: bool, keep: bool) -> bool:
             for record in await audit_records(stage):
                 terminal.record(record)
             good = await _verify(stage, terminal) and end.good
-            _urls(stage, end)
+            _urls(stage, end, keep=keep)
         except (aiohttp.ClientError, TimeoutError) as error:
             terminal.say("demo", f"a process stopped answering: {error!r}")
         if not good:
             click.echo("\nThe demonstration failed. The ends of the logs:\n" + stage.tails(), err=True)
         if keep and good:
             click.echo("\nEverything keeps running. Ctrl-C ends it.")
-            await asyncio.Event().wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
         return good
 
 
 async def _until_told(directory: Path, *, prometheus: bool, keep: bool) -> bool:
     """Play; a signal ends it and every process it started, in order."""
     playing = asyncio.ensure_future(_play(directory, prometheus=prometheus, keep=keep))
-    loop = asyncio.get_running_loop()
+    told = False
+
+    def end() -> None:
+        # Only the first one counts: a second one would interrupt the ending of the processes.
+        nonlocal told
+        if not told:
+            told = True
+            playing.cancel()
+
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(sig, playing.cancel)
+        asyncio.get_running_loop().add_signal_handler(sig, end)
     return await playing
 
 

@@ -7,7 +7,6 @@ minting service, the alert from Prometheus, the run and the audit log from Remed
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +54,7 @@ class Story:
     clock: Clock
     say: Say
     _session: aiohttp.ClientSession = field(init=False)
+    _deadline: float = 0.0
     _alert: str = "inactive"
     _told: set[str] = field(default_factory=set)
     _workers: int = 0
@@ -66,10 +66,10 @@ class Story:
         """Cause the trouble, tell what happens, and return how it ended, at the latest after ``PATIENCE``."""
         timeout = aiohttp.ClientTimeout(total=5)
         async with aiohttp.ClientSession(timeout=timeout) as self._session:
+            self._deadline = self.clock.monotonic() + PATIENCE
             await self._opening()
-            start = self.clock.monotonic()
             run: Mapping[str, Any] = {}
-            while self.clock.monotonic() - start < PATIENCE:
+            while self.clock.monotonic() < self._deadline:
                 await self._look_at_queue()
                 await self._look_at_alert()
                 run = await self._look_at_run()
@@ -97,9 +97,8 @@ class Story:
 
     async def _until_scraped(self) -> None:
         """Prometheus looks at its targets for the first time some seconds after it starts; let the story wait."""
-        start = self.clock.monotonic()
         self.say("prometheus", "begins to scrape the service")
-        while self.clock.monotonic() - start < PATIENCE:
+        while self.clock.monotonic() < self._deadline:
             answer = await self._get(f"{self.stage.prometheus}/api/v1/query?query=minting_queue_depth")
             if answer["data"]["result"]:
                 return
@@ -159,23 +158,21 @@ class Story:
 
     def _tell_details(self, run: Mapping[str, Any]) -> None:
         for name, evidence in run["evidence"].items():
-            seen = _short(evidence["value"]) if evidence["ok"] else evidence["error"]
+            seen = brief(evidence["value"]) if evidence["ok"] else evidence["error"]
             self._once(f"evidence {name}", "remediator", f"looked, {evidence['uses']} on {evidence['target']}: {seen}")
         for verdict in run["verdicts"]:
-            why = f" ({verdict['message']})" if verdict["message"] else ""
+            why = f", {verdict['message']}" if verdict["message"] else ""
             what = f"guard {verdict['guard']} says {verdict['decision']}{why}"
             self._once(what, "remediator", what)
         for step in run["steps"]:
-            name = step["id"]
-            if step["change"]:
-                after = _short(step["change"]["after"])
-                self._once(
-                    f"change {name}", "remediator", f"change of step {name}: {step['change']['summary']} {after}"
-                )
-            if step["outcome"]:
-                self._once(
-                    f"outcome {name}", "remediator", f"step {name} is {step['state']}: {_outcome(step['outcome'])}"
-                )
+            name, change, outcome = step["id"], step["change"], step["outcome"]
+            if change:
+                body = brief(change["after"].get("json"))
+                self._once(f"change {name}", "remediator", f"step {name} will change: {change['summary']} {body}")
+            if outcome:
+                answer = brief(outcome.get("data", {}).get("json"))
+                what = f"step {name} is {step['state']}: {outcome.get('summary', '')} {answer}"
+                self._once(f"outcome {name}", "remediator", what)
 
     async def _closing(self) -> None:
         """Let the queue run empty, which takes a moment longer than the alert."""
@@ -190,13 +187,21 @@ class Story:
             await asyncio.sleep(EVERY)
 
 
-def _short(value: Any, most: int = 160) -> str:
-    text = json.dumps(value, separators=(",", ":"))
+def brief(value: Any, most: int = 150) -> str:
+    """JSON data as ``path=value`` words, cut to ``most`` characters; HTTP headers and empty texts are left out."""
+    words: list[str] = []
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, Mapping):
+            for key, inner in node.items():
+                if key != "headers":
+                    walk(inner, f"{path}.{key}" if path else str(key))
+        elif node not in ("", None):
+            words.append(f"{path}={node}" if path else str(node))
+
+    walk(value, "")
+    text = " ".join(words)
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _outcome(outcome: Mapping[str, Any]) -> str:
-    return f"{outcome.get('summary', '')} {_short(outcome.get('data', {}))}"
 
 
 async def audit_records(stage: Stage) -> list[Mapping[str, Any]]:
