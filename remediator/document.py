@@ -7,6 +7,7 @@ a report needs one: ten thousand rules keep their text, and no index.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -165,10 +166,16 @@ def load_document(file: str, raw: bytes) -> Document:
     return Document(file, text, data)
 
 
+def read_bounded(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file, cut where ``load_document`` refuses it anyway. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
 def _decode(file: str, raw: bytes) -> str:
     whole = (0, 0)
     if len(raw) > MAX_BYTES:
-        message = f"the file has {len(raw)} bytes; {MAX_BYTES} are the most"
+        message = f"the file has more than {MAX_BYTES} bytes"
         raise ProblemsError([_problem(file, [], whole, "yaml/size", message, "split it into several files")])
     try:
         return raw.decode("utf-8-sig")

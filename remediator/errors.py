@@ -2,10 +2,15 @@
 
     RemediatorError
     ├── InputError               what a person or a client gave us is wrong; says where and what to write instead
-    │   └── DeliveryError        a webhook body that will never be accepted; carries its HTTP status
+    │   ├── DeliveryError        a webhook body that will never be accepted; carries its HTTP status
+    │   ├── ProblemsError        a file was refused, with every problem at its place (problem.py)
+    │   │   ├── RulebookError    rules (rulebook)
+    │   │   └── SettingsError    settings (settings.py)
+    │   └── MatcherError, ExpressionError, PlaceholderError    a text inside a rule (in the modules of these names)
     ├── ActionError              the two words an action or probe author has
     │   ├── TemporaryError       it did not happen, and trying again may help
     │   └── PermanentError       it did not happen, and trying again will not help
+    ├── CatalogueError           a file of an integration, guard or check is not what its place says (catalogue.py)
     ├── StateError               a move that the table of moves does not know
     └── StoreError
         ├── StoreUnavailable     the store cannot answer now (the webhook says 503)

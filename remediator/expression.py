@@ -6,7 +6,6 @@ without rules does not pay for it.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from remediator.errors import InputError
+from remediator.problem import nearest
 
 MAX_LENGTH = 4096
 
@@ -148,9 +148,7 @@ def _check_names(source: str, allowed: frozenset[str], known: Mapping[str, tuple
 
 
 def _unknown(what: str, word: str, words: Iterable[str], source: str, offset: int) -> ExpressionError:
-    close = difflib.get_close_matches(word, list(words), n=1)
-    hint = f'did you mean "{close[0]}"?' if close else ""
-    return ExpressionError(f"nothing is named {what}", hint=hint, source=source, offset=offset)
+    return ExpressionError(f"nothing is named {what}", hint=nearest(word, words), source=source, offset=offset)
 
 
 # Literals that say nothing about types: text without escapes, and whole numbers that fit any integer.

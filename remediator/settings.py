@@ -15,12 +15,12 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from remediator.clock import Duration
-from remediator.document import Document, Path, load_document
+from remediator.document import Document, Path, load_document, read_bounded
 from remediator.integrations._size import Size
 from remediator.problem import Problem, ProblemsError, Severity, nearest
 from remediator.rule import Mode, Registry, guard_parameters
 from remediator.target import Target
-from remediator.validation import field_names, found, model_problems, without_secrets
+from remediator.validation import found, model_problems, without_secrets
 
 DEFAULT_PORT = 9095
 
@@ -250,7 +250,7 @@ def load_settings(
     """
     name = os.fspath(path) if path is not None else "(no settings file)"
     try:
-        raw = FilePath(path).read_bytes() if path is not None else b""
+        raw = read_bounded(path) if path is not None else b""
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)
         raise SettingsError(
@@ -481,8 +481,3 @@ class _Reading:
         message = f"{form.web.listen_address} is open to other machines, and nobody has to show a token"
         hint = "set intake.tokens_file or users, or listen on 127.0.0.1"
         self._say(("web", "listen_address"), "settings/open", message, hint)
-
-
-def known_keys() -> list[str]:
-    """The keys at the top of a settings file."""
-    return field_names(SettingsFile)

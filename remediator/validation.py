@@ -11,7 +11,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from remediator.clock import format_duration, parse_duration
 from remediator.document import Document, Path
+from remediator.errors import InputError
 from remediator.problem import Problem, nearest
 
 _KINDS = {
@@ -146,7 +148,8 @@ def _translate(
         return document.problem(
             at, "value/choice", message, hint=nearest(value, choices) if isinstance(value, str) else ""
         )
-    return document.problem(at, "value/invalid", _sentence(kind, context, value, detail["msg"]))
+    written = _value_at(document, at)
+    return document.problem(at, "value/invalid", _sentence(kind, context, value, detail["msg"], written))
 
 
 def _unknown_key(
@@ -182,10 +185,28 @@ def without_secrets(problems: Iterable[Problem]) -> list[Problem]:
     return [replace(p, source="") if (p.file, p.line) in lines else p for p in listed]
 
 
-def _sentence(kind: str, context: Mapping[str, Any], value: Any, message: str) -> str:
+def _value_at(document: Document, path: Path) -> Any:
+    value: Any = document.data
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_duration(value) >= 0
+    except InputError:
+        return False
+
+
+def _sentence(kind: str, context: Mapping[str, Any], value: Any, message: str, written: Any) -> str:
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
-        return f"expected {words} {context[bound]}, found {value}"
+        limit = format_duration(context[bound]) if _is_duration(written) else context[bound]
+        return f"expected {words} {limit}, found {value if written is None else written}"
     if kind == "string_pattern_mismatch":
         return f"{found(value)} does not have the form {context['pattern']}"
     if kind == "too_short":

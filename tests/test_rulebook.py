@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
 import time
@@ -435,18 +436,17 @@ def test_reads_a_config_map_as_one_set(tmp_path: Path, monkeypatch: pytest.Monke
     """If a ConfigMap is replaced between two files, all are read again: never half of each version."""
     _config_map(tmp_path, "v1")
     assert {rule.name for rule in load_rulebook([tmp_path], CATALOGUE).rules} == {"a-v1", "b-v1"}
-    read_bytes, reads = Path.read_bytes, []
+    opened: list[str] = []
 
-    def swap_after_the_first(path: Path) -> bytes:
-        content = read_bytes(path)
-        reads.append(path.name)
-        if len(reads) == 1:
+    def swap_after_the_first(path: str, mode: str) -> io.BufferedReader:
+        opened.append(path)
+        if len(opened) == 2:
             _config_map(tmp_path, "v2")
-        return content
+        return open(path, "rb")
 
-    monkeypatch.setattr(Path, "read_bytes", swap_after_the_first)
+    monkeypatch.setattr("remediator.document.open", swap_after_the_first, raising=False)
     assert {rule.name for rule in load_rulebook([tmp_path], CATALOGUE).rules} == {"a-v2", "b-v2"}
-    assert len(reads) > 2
+    assert len(opened) == 4
 
 
 # --- Matching ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from remediator.document import read_bounded
 from remediator.problem import Problem, ProblemsError, Severity
 
 SUFFIXES = (".yaml", ".yml")
@@ -79,7 +80,7 @@ def _read(files: Iterable[tuple[str, str]]) -> list[tuple[str, bytes]] | None:
     problems: list[Problem] = []
     for name, real in files:
         try:
-            out.append((name, Path(real).read_bytes()))
+            out.append((name, read_bounded(real)))
         except FileNotFoundError:
             return None
         except OSError as error:
