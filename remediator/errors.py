@@ -5,7 +5,7 @@
     │   ├── DeliveryError        a webhook body that will never be accepted; carries its HTTP status
     │   ├── ProblemsError        a file was refused, with every problem at its place (problem.py)
     │   │   ├── RulebookError    rules (rulebook)
-    │   │   └── SettingsError    settings (settings.py)
+    │   │   └── SettingsError    settings (settings)
     │   └── MatcherError, ExpressionError, PlaceholderError    a text inside a rule (in the modules of these names)
     ├── ActionError              the two words an action or probe author has
     │   ├── TemporaryError       it did not happen, and trying again may help

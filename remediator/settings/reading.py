@@ -1,28 +1,23 @@
-"""``remediator.yaml``: what the operator decides. Read, checked and turned into targets that can be used."""
+"""From the text of ``remediator.yaml`` to settings that can be used, or to a report of everything that is wrong."""
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from remediator.clock import Duration
 from remediator.document import Document, Path, load_document, read_bounded
-from remediator.integrations._size import Size
 from remediator.problem import Problem, ProblemsError, Severity, nearest
 from remediator.rule import Mode, Registry, guard_parameters
+from remediator.settings.form import Approvals, Intake, Service, SettingsFile, Storage, User, Web, Worker
 from remediator.target import Target
 from remediator.validation import found, model_problems, without_secrets
-
-DEFAULT_PORT = 9095
 
 LATER = {
     ("", "redis"): "leave it out; one replica on SQLite needs no Redis",
@@ -39,164 +34,6 @@ _NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9_])?$"
 
 class SettingsError(ProblemsError):
     """The settings were refused as a whole; ``problems`` holds everything that is wrong."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Web(_Part):
-    """Where the service listens, and what people call it."""
-
-    listen_address: str = Field(
-        default=f"127.0.0.1:{DEFAULT_PORT}",
-        description="host:port, [ipv6]:port or :port. Only loopback unless intake.tokens_file or users is set.",
-    )
-    external_url: str = Field(default="", description="The address that links in messages begin with.")
-
-    @field_validator("listen_address")
-    @classmethod
-    def _address(cls, text: str) -> str:
-        split_address(text)
-        return text
-
-    @field_validator("external_url")
-    @classmethod
-    def _url(cls, text: str) -> str:
-        parts = urlsplit(text)
-        if text and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
-            raise ValueError(f'"{text}" is not an address like https://remediator.example.com')
-        if "@" in parts.netloc:
-            raise ValueError("the address may hold no user and no password")
-        return text.rstrip("/")
-
-    @property
-    def host(self) -> str:
-        """The host to listen on; ``""`` is every address of the machine."""
-        return split_address(self.listen_address)[0]
-
-    @property
-    def port(self) -> int:
-        """The port to listen on; 0 lets the system choose."""
-        return split_address(self.listen_address)[1]
-
-    @property
-    def loopback(self) -> bool:
-        """True when only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-class Storage(_Part):
-    """Where durable state lives."""
-
-    url: str = Field(
-        default="sqlite:remediator.db",
-        description="sqlite:///absolute/path or sqlite:relative/path of the database file.",
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, text: str) -> str:
-        scheme, _, rest = text.partition(":")
-        if scheme in ("postgresql", "postgres"):
-            raise ValueError("PostgreSQL comes in a later version; write sqlite:///path/to/remediator.db")
-        if scheme != "sqlite":
-            raise ValueError("not a database address; write sqlite:///path/to/remediator.db")
-        if "?" in rest or "#" in rest:
-            raise ValueError("a database address has no options; write sqlite:///path/to/remediator.db")
-        if (rest.startswith("//") and not rest.startswith("///")) or not rest.strip("/"):
-            raise ValueError("the path of the database is missing; write sqlite:///path/to/remediator.db")
-        return text
-
-    @property
-    def path(self) -> FilePath:
-        """The database file."""
-        rest = unquote(self.url.partition(":")[2])
-        return FilePath("/" + rest.lstrip("/")) if rest.startswith("/") else FilePath(rest)
-
-
-class Intake(_Part):
-    """What is accepted from Alertmanager."""
-
-    tokens_file: str | None = Field(
-        default=None,
-        description="Bearer tokens that may deliver, one on each line; two at once while one is replaced.",
-    )
-    drop_labels: list[str] = Field(
-        default_factory=list,
-        description="Labels that do not tell incidents apart, such as pod and instance.",
-    )
-    max_body: Size = Field(default=1 << 20, ge=1024, le=64 << 20, description="The largest body that is read.")
-    max_alerts: int = Field(default=2000, ge=1, le=100_000, description="The most alerts in one body.")
-    backlog: int = Field(
-        default=10_000, ge=1, le=10_000_000, description="Runs that may wait before deliveries get a 503."
-    )
-    tolerance: Duration = Field(
-        default=60.0,
-        ge=0,
-        le=3600,
-        description="How far start times of one alert may lie apart (two Prometheus servers).",
-    )
-
-
-class Worker(_Part):
-    """How runs are carried out."""
-
-    concurrency: int = Field(default=64, ge=1, le=1000, description="Runs that are carried out at the same time.")
-    lease: Duration = Field(
-        default=30.0, ge=5, le=600, description="How long a run is this process's alone, unless renewed."
-    )
-    poll: Duration = Field(
-        default=1.0, ge=0.05, le=60, description="How often due runs are looked for when nothing wakes."
-    )
-    grace: Duration = Field(default=25.0, ge=0, le=600, description="How long a stop waits for steps under way.")
-
-
-class Approvals(_Part):
-    """How questions to people are asked where a rule does not say it."""
-
-    expires: Duration = Field(default=900.0, gt=0, description="How long a question stays open.")
-
-
-class Service(_Part):
-    """A service in its own words."""
-
-    severities: dict[str, str] = Field(
-        default_factory=dict, description="Value of the alert's severity label → what this service calls it (SEV1)."
-    )
-
-
-class User(_Part):
-    """Somebody who may use the API and the commands."""
-
-    role: Literal["viewer", "operator", "approver", "admin"] = Field(
-        description="viewer: read; operator: pause, cancel, retry; approver: also approve; admin: everything."
-    )
-    token_file: str = Field(description="File with the bearer token of this user; never the token itself.")
-
-
-class SettingsFile(_Part):
-    """The settings as they are written; ``load_settings`` makes Settings of them."""
-
-    web: Web = Field(default_factory=Web, description="Where the service listens.")
-    storage: Storage = Field(default_factory=Storage, description="Where durable state lives.")
-    intake: Intake = Field(default_factory=Intake, description="What is accepted from Alertmanager.")
-    worker: Worker = Field(default_factory=Worker, description="How runs are carried out.")
-    approvals: Approvals = Field(default_factory=Approvals, description="How people are asked.")
-    mode_max: Mode = Field(
-        default=Mode.AUTO, strict=False, description="The most that any rule may do, whatever its own mode says."
-    )
-    targets: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="The systems that rules may name, each with its kind."
-    )
-    services: dict[str, Service] = Field(default_factory=dict, description="The services that rules belong to.")
-    guards: list[dict[str, Any]] = Field(default_factory=list, description="Guards that stand before every rule's own.")
-    users: dict[str, User] = Field(default_factory=dict, description="Who may use the API and the commands.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,22 +59,6 @@ class Settings:
     def severities(self) -> dict[str, Mapping[str, str]]:
         """Service → severity of the alert → the service's own word for it."""
         return {name: service.severities for name, service in self.services.items()}
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Host and port of ``host:port``, ``[ipv6]:port`` or ``:port``. Raises ValueError with what to write."""
-    wrong = ValueError(f'"{text}" is not an address to listen on; write host:port, like 127.0.0.1:{DEFAULT_PORT}')
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
-        raise wrong
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            return str(ipaddress.IPv6Address(host[1:-1])), int(port)
-        except ValueError:
-            raise wrong from None
-    if not re.fullmatch(r"[A-Za-z0-9.-]*", host):
-        raise wrong
-    return host, int(port)
 
 
 def load_settings(
