@@ -70,9 +70,10 @@ class Story:
             await self._opening()
             run: Mapping[str, Any] = {}
             while self.clock.monotonic() < self._deadline:
-                await self._look_at_queue()
+                # Causes before effects: what happened between two looks is told in the order it happened in.
                 await self._look_at_alert()
                 run = await self._look_at_run()
+                await self._look_at_queue()
                 if run and run["state"] not in LIVE:
                     await self._closing()
                     break

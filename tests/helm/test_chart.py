@@ -7,8 +7,11 @@ import helm_python
 import pytest
 import yaml
 
+from remediator.catalogue import Catalogue
+from remediator.cli.serve import serve
 from remediator.log import FORMATS, LEVELS
 from remediator.rule import Mode
+from remediator.settings import load_settings
 
 CHART = Path(__file__).parents[2] / "helm" / "remediator"
 
@@ -181,6 +184,16 @@ def test_the_pod_is_started_probed_and_drained_as_the_server_expects() -> None:
     assert container["lifecycle"]["preStop"]["sleep"]["seconds"] < 60
 
 
+def test_every_flag_is_one_of_the_server() -> None:
+    """The pod starts `remediator serve` with flags that it knows, and with values that it accepts."""
+    [container] = one(render(FULL), "Deployment")["spec"]["template"]["spec"]["containers"]
+    command, *flags = container["args"]
+    assert command == "serve"
+    parsed = serve.make_context("serve", list(flags))
+    assert parsed.params["storage_url"] == "sqlite:////var/lib/remediator/remediator.db"
+    assert parsed.params["mode_max"] == "approve"
+
+
 def test_every_mount_has_its_volume_and_every_volume_its_mount() -> None:
     """No volume is missing or left over, in any of the shapes the chart can take."""
     for values in (LEAST, FULL, {**LEAST, "settingsSecret": "all-settings"}):
@@ -217,6 +230,17 @@ def test_rules_and_settings_arrive_as_files() -> None:
         "targets": {"prod": {"kind": "kubernetes"}},
         "intake": {"tokens_file": "/etc/remediator/secrets/intake/tokens"},
     }
+
+
+def test_the_settings_are_settings_of_the_server(tmp_path: Path) -> None:
+    """The server accepts the rendered remediator.yaml, and with its token file may listen for other machines."""
+    target = {"kind": "kubernetes", "in_cluster": True, "permit": {"namespaces": ["production"]}}
+    documents = render({**FULL, "settings": {"targets": {"prod": target}}})
+    file = tmp_path / "remediator.yaml"
+    file.write_text(one(documents, "ConfigMap", "-settings")["data"]["remediator.yaml"])
+    settings = load_settings(file, Catalogue(), {"web.listen_address": "0.0.0.0:9095"})
+    assert settings.targets.keys() == {"prod"}
+    assert settings.intake.tokens_file == "/etc/remediator/secrets/intake/tokens"
 
 
 def test_settings_can_stay_in_a_secret() -> None:
