@@ -69,6 +69,8 @@ class Client:
         cursor: str | None = ""
         while cursor is not None and len(found) < limit:
             page = self.get(*path, limit=min(1000, limit - len(found)), cursor=cursor, **query)
+            if not isinstance(page, dict) or "items" not in page:
+                raise click.ClickException(f"{self.url} does not answer as a Remediator would")
             found += page["items"]
             cursor = page["next"]
         return found

@@ -23,7 +23,9 @@ def for_option(command: F) -> F:
 
 def reason_option(*, required: bool) -> Callable[[F], F]:
     """Adds ``--reason``."""
-    return click.option("--reason", required=required, default=None if required else "", help="Why; kept in the audit.")
+    if required:
+        return click.option("--reason", required=True, help="Why; shown to everybody and kept in the audit.")
+    return click.option("--reason", default="", help="Why; kept in the audit.")
 
 
 def _scope_options(command: F) -> F:

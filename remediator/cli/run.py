@@ -108,7 +108,7 @@ def _question(approval: Mapping[str, Any]) -> None:
     line("Digest", approval["digest"])
     for item in approval["changes"]:
         change = item["change"]
-        line("Change", change["summary"])
+        line("Change", f"{item['id']}: {item['uses']} on {item['target']}: {change['summary']}")
         line("  before", change["before"])
         line("  after", change["after"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import aiohttp
 
+from remediator.action import Change
 from remediator.alert import Bounds
 from remediator.arrival import RuleRef
+from remediator.audit import Entry
 from remediator.catalogue import Catalogue
 from remediator.clock import Clock
 from remediator.errors import InputError
@@ -18,8 +21,8 @@ from remediator.ids import SystemIds
 from remediator.intake import Intake, IntakeRules, intake_rules
 from remediator.metrics import Metrics
 from remediator.rulebook import Rulebook, rulebook_from_texts
-from remediator.run import Lock
-from remediator.store import Store
+from remediator.run import Lock, State
+from remediator.store import Approval, Store
 from remediator.stores.sqlite import SqliteStore
 from remediator.web.server import Server, start
 from remediator.web.service import Role, User, WebOptions
@@ -150,6 +153,38 @@ def delivery(*alerts: tuple[str, dict[str, str]] | str, status: str = "firing", 
         ],
         **more,
     }
+
+
+DIGEST = "a" * 64
+"""The digest of the question that ``asked`` puts."""
+
+CHANGE = Change(summary="5 workers instead of 2", before={"workers": 2}, after={"workers": 5})
+"""What is asked about."""
+
+
+async def asked(site: Site, needed: int = 1) -> str:
+    """The id of a new run that waits for approval of CHANGE under DIGEST."""
+    store, now = site.service.store, site.service.clock.now()
+    receipt = await site.service.intake.accept(json.dumps(delivery("HighQueueDepth")).encode(), "test")
+    (run_id,) = receipt.runs
+    (claim,) = await store.claim("worker", 30, 1)
+    step = {
+        "id": "grow", "uses": "http.post", "target": "minting-api", "state": "waiting",
+        "parameters": {"path": "/admin/workers"}, "change": {**CHANGE.as_json(), "digest": CHANGE.digest},
+    }  # fmt: skip
+    progress = {
+        "evidence": {"deps": {"probe": "deps", "ok": True, "value": {"status": 200}}},
+        "verdicts": [{"guard": "approval", "decision": "hold", "reason": "approval", "message": "waits"}],
+        "steps": [step],
+    }
+    run = claim.run.move(State.HELD, "approval", "waits for 1 yes", now=now, wake_at=now + 900, progress=progress)
+    change = {"step": 0, "id": "grow", "uses": "http.post", "target": "minting-api", "change": CHANGE.as_json()}
+    question = Approval(
+        id="q" * 26, run_id=run_id, digest=DIGEST, changes=[change], state="pending", needed=needed,
+        requested_at=now, expires_at=now + 900,
+    )  # fmt: skip
+    await store.ask(run, question, Entry(event="approval.requested", actor="remediator", run_id=run_id))
+    return run_id
 
 
 TOKENS = {role: f"{role}-6f1d0c5b9a8e7f3d2c1b0a9f8e7d6c5b" for role in ("viewer", "operator", "approver", "admin")}

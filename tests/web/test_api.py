@@ -11,16 +11,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from remediator.action import Change
 from remediator.audit import AuditRecord, Entry, verify
 from remediator.rule import Mode
-from remediator.run import State
-from remediator.store import Approval
 from remediator.web import shapes
-from tests.web.site import TOKENS, Site, StartSite, delivery, users
-
-DIGEST = "a" * 64
-CHANGE = Change(summary="5 workers instead of 2", before={"workers": 2}, after={"workers": 5})
+from tests.web.site import DIGEST, TOKENS, Site, StartSite, asked, delivery, users
 
 
 def _conforms(shape: Any, value: Any) -> None:
@@ -35,33 +29,9 @@ async def _run(site: Site, alert: str = "HighQueueDepth", **labels: str) -> str:
     return run_id
 
 
-async def _asked(site: Site, needed: int = 1) -> str:
-    """The id of a run that waits for approval of CHANGE under DIGEST."""
-    store, now = site.service.store, site.service.clock.now()
-    run_id = await _run(site)
-    (claim,) = await store.claim("worker", 30, 1)
-    step = {
-        "id": "grow", "uses": "http.post", "target": "minting-api", "state": "waiting",
-        "parameters": {"path": "/admin/workers"}, "change": {**CHANGE.as_json(), "digest": CHANGE.digest},
-    }  # fmt: skip
-    progress = {
-        "evidence": {"deps": {"probe": "deps", "ok": True, "value": {"status": 200}}},
-        "verdicts": [{"guard": "approval", "decision": "hold", "reason": "approval", "message": "waits"}],
-        "steps": [step],
-    }
-    run = claim.run.move(State.HELD, "approval", "waits for 1 yes", now=now, wake_at=now + 900, progress=progress)
-    changes = [{"step": 0, "id": "grow", "change": CHANGE.as_json()}]
-    question = Approval(
-        id="q" * 26, run_id=run_id, digest=DIGEST, changes=changes, state="pending", needed=needed,
-        requested_at=now, expires_at=now + 900,
-    )  # fmt: skip
-    await store.ask(run, question, Entry(event="approval.requested", actor="remediator", run_id=run_id))
-    return run_id
-
-
 async def test_a_run_is_shown_with_everything_that_led_to_it(site: Site) -> None:
     """Labels, evidence, verdicts, the change, and the question with its digest are in one answer, as promised."""
-    run_id = await _asked(site)
+    run_id = await asked(site)
     status, run = await site.get(f"/api/v1/runs/{run_id}")
     assert status == 200
     _conforms(shapes.RunView, run)
@@ -94,7 +64,7 @@ async def test_runs_are_listed_newest_first_in_pages(site: Site) -> None:
 
 async def test_runs_are_filtered(site: Site) -> None:
     """By state (several), by rule and by incident; a filter that fits nothing gives an empty list."""
-    held, other = await _asked(site), await _run(site, "Other")
+    held, other = await asked(site), await _run(site, "Other")
 
     async def found(query: str) -> list[str]:
         return [run["id"] for run in (await site.get(f"/api/v1/runs?{query}"))[1]["items"]]
@@ -137,7 +107,7 @@ async def test_a_bad_parameter_is_named(site: Site, path: str, named: str) -> No
 
 async def test_approving_takes_the_digest_that_was_shown(site: Site) -> None:
     """With the shown digest the run is approved and the worker woken; with another one it is 409 and nothing is."""
-    run_id = await _asked(site)
+    run_id = await asked(site)
     path = f"/api/v1/runs/{run_id}/approve"
     status, answer = await site.post(path, json={"digest": "b" * 64})
     assert (status, answer["type"]) == (409, "urn:remediator:problem:conflict")
@@ -152,7 +122,7 @@ async def test_approving_takes_the_digest_that_was_shown(site: Site) -> None:
 
 async def test_looking_never_approves(site: Site) -> None:
     """A link preview that fetches the address of approval changes nothing: GET is 405."""
-    run_id = await _asked(site)
+    run_id = await asked(site)
     assert (await site.get(f"/api/v1/runs/{run_id}/approve?digest={DIGEST}"))[0] == 405
     assert (await site.get(f"/api/v1/runs/{run_id}"))[1]["approval"]["state"] == "pending"
 
@@ -160,10 +130,7 @@ async def test_looking_never_approves(site: Site) -> None:
 async def test_two_people_are_two_people(site_with: StartSite, tmp_path: Path) -> None:
     """Where two must say yes, the same person cannot say it twice."""
     site = await site_with(users=users(tmp_path))
-    anonymous = site.service
-    tokens, anonymous.options = anonymous.options, type(anonymous.options)()
-    run_id = await _asked(site, needed=2)
-    anonymous.options = tokens
+    run_id = await asked(site, needed=2)
     path = f"/api/v1/runs/{run_id}/approve"
     assert (await site.post(path, TOKENS["approver"], json={"digest": DIGEST}))[0] == 200
     assert (await site.post(path, TOKENS["approver"], json={"digest": DIGEST}))[0] == 409
@@ -173,7 +140,7 @@ async def test_two_people_are_two_people(site_with: StartSite, tmp_path: Path) -
 
 async def test_rejecting_ends_the_run(site: Site) -> None:
     """One no is enough: the run is denied, and the audit keeps who and why."""
-    run_id = await _asked(site)
+    run_id = await asked(site)
     status, run = await site.post(f"/api/v1/runs/{run_id}/reject", json={"digest": DIGEST, "comment": "not today"})
     assert (status, run["state"], run["reason"]) == (200, "denied", "rejected")
     assert "not today" in run["message"]
@@ -195,7 +162,7 @@ async def test_a_run_that_has_not_begun_can_be_cancelled_once(site: Site) -> Non
 )
 async def test_a_bad_request_body_changes_nothing(site: Site, body: bytes) -> None:
     """Broken JSON, a missing or malformed digest and unknown keys are 400, and the question stays open."""
-    run_id = await _asked(site)
+    run_id = await asked(site)
     headers = {"Content-Type": "application/json"}
     status, answer = await site.post(f"/api/v1/runs/{run_id}/approve", data=body, headers=headers)
     assert (status, answer["type"]) == (400, "urn:remediator:problem:body")
@@ -312,7 +279,7 @@ async def test_incidents_are_listed(site: Site) -> None:
 
 async def test_the_audit_is_listed_in_both_orders_and_filtered(site: Site) -> None:
     """Newest first by default, oldest first on request, by run and event, in pages that miss nothing."""
-    run_id = await _asked(site)
+    run_id = await asked(site)
     for order in ("asc", "desc"):
         seen, cursor = [], ""
         while True:
