@@ -1,5 +1,6 @@
 """The shipped Prometheus and Alertmanager files, judged by the tools of those two projects."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from remediator.metrics import Metrics
 
 SHIPPED = Path(__file__).parents[2] / "alertmanager"
 RULE_FILES = sorted(SHIPPED.glob("rules/*.yml"))
@@ -89,6 +92,18 @@ def test_every_metric_of_the_minting_alerts_has_an_absent_companion() -> None:
     assert used, "the expressions use no metric of the minting service"
     for metric in used:
         assert any(f"absent({metric}" in companion for companion in companions), metric
+
+
+def test_the_alerts_about_remediator_read_metrics_that_exist() -> None:
+    """No alert about Remediator waits for a metric that Remediator does not export."""
+    exported = {family.name: family for family in Metrics().registry.collect()}
+    used = {
+        name
+        for rule in load(SHIPPED / "rules" / "remediator.yml")["groups"][1]["rules"]
+        for name in re.findall(r"remediator_[a-z_]+", rule["expr"])
+    }
+    assert used
+    assert {name.removesuffix("_total") for name in used} <= exported.keys()
 
 
 def test_alertmanager_accepts_its_configuration() -> None:
