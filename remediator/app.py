@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,7 +135,7 @@ class Application:
         self.store: Store = SqliteStore(
             str(settings.storage.path), clock=self.clock, ids=self._ids, tolerance=settings.intake.tolerance
         )
-        owner = f"{socket.gethostname()}:{os.getpid()}:{self._ids()[:10]}"
+        owner = f"{os.uname().nodename}:{os.getpid()}:{self._ids()[:10]}"
         engine = Engine(self.store, lambda: self._loaded.world, clock=self.clock, ids=self._ids, metrics=self.metrics)
         self.worker = Worker(
             self.store,

@@ -1,4 +1,4 @@
-"""Advance one run along the straight line: look, may we, what, licence, act, helped?
+"""Advances one run along the straight line: look, may we, what, licence, act, helped.
 
 Every way out of a step is a move of the run, committed with the audit entry that says why. The classification of
 everything that can happen while acting is in acting.py; here is the order in which things are asked.
