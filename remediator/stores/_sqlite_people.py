@@ -10,7 +10,7 @@ from remediator.audit import Entry
 from remediator.errors import Conflict, NotFound
 from remediator.run import NOT_STARTED, Run, State
 from remediator.store import Approval, Pause
-from remediator.stores._sqlite_rows import RUN, read_approval, read_run
+from remediator.stores._rows import RUN, read_approval, read_run
 from remediator.stores._sqlite_write import end_run, write_run
 from remediator.stores._sqlite_writer import Transaction
 

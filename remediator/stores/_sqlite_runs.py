@@ -18,7 +18,7 @@ from remediator.run import Lock, Run, State
 from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
 from remediator.stores import _decide
 from remediator.stores._sqlite_people import all_pauses, newest_approval
-from remediator.stores._sqlite_rows import (
+from remediator.stores._rows import (
     EFFECT,
     INCIDENT,
     RUN,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from remediator.audit import AuditRecord
 from remediator.errors import StoreError
-from remediator.stores._sqlite_rows import AUDIT, read_audit
+from remediator.stores._rows import AUDIT, read_audit
 
 _BATCH = 1000
 

@@ -26,7 +26,7 @@ from remediator.incident import Incident
 from remediator.run import Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Refusal
 from remediator.stores import _sqlite_intake, _sqlite_people, _sqlite_runs
-from remediator.stores._sqlite_rows import (
+from remediator.stores._rows import (
     AUDIT,
     EFFECT,
     INCIDENT,
@@ -160,8 +160,13 @@ class SqliteStore:
             connection.execute("COMMIT")
 
     async def ping(self) -> None:
-        """Commit a row as it already is: a transaction that changes nothing would not reach the disk and prove it."""
-        await self._write(lambda transaction: transaction.run("UPDATE migration SET name = name WHERE version = 1"))
+        """Commit a row that was made and removed: what changes nothing would not reach the disk, and prove nothing."""
+
+        def operation(transaction: Transaction) -> None:
+            transaction.run("INSERT INTO pause VALUES ('', '', '', 0, 0)")
+            transaction.run("DELETE FROM pause WHERE scope = ''")
+
+        await self._write(operation)
 
     async def _write(self, operation: Callable[[Transaction], R]) -> R:
         if self._writer is None:

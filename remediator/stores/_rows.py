@@ -1,4 +1,4 @@
-"""Rows of the SQLite schema as our types, and back."""
+"""Rows of the schema as our types, and back: the columns and texts are the same in every dialect."""
 
 from __future__ import annotations
 
