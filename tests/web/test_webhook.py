@@ -16,6 +16,7 @@ from remediator.errors import StoreUnavailable
 from tests.web.site import TOKENS, Site, StartSite, delivery, users
 
 PATH = "/api/v1/alertmanager"
+PAYLOADS = sorted((Path(__file__).parent.parent / "payloads").glob("*.json"))
 SECRET = "am-7f3d2c1b0a9f8e7d6c5b4a39"
 
 
@@ -44,6 +45,14 @@ async def test_a_delivery_told_twice_opens_one_run(site: Site) -> None:
     """Alertmanager is at-least-once: the second copy is accepted and opens nothing."""
     await site.post(PATH, json=delivery("HighQueueDepth"))
     assert await site.post(PATH, json=delivery("HighQueueDepth")) == (200, {"accepted": 1, "runs": []})
+
+
+@pytest.mark.parametrize("file", PAYLOADS, ids=lambda file: file.stem)
+async def test_what_real_alertmanagers_sent_is_accepted(site: Site, file: Path) -> None:
+    """Every captured body of three versions of Alertmanager is accepted as it stands, with all its alerts."""
+    body = file.read_bytes()
+    status, answer = await site.post(PATH, data=body, headers={"Content-Type": "application/json"})
+    assert (status, answer["accepted"]) == (200, len(json.loads(body)["alerts"]))
 
 
 BAD_BODIES: list[tuple[str, bytes, int, str]] = [
