@@ -1,13 +1,14 @@
-"""Decisions that every store makes inside its transactions, written once: locks, limits, pauses and approvals."""
+"""Decisions that every store makes inside its transactions, written once: claims, locks, limits, pauses, ends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from remediator.audit import Entry
 from remediator.clock import format_duration
 from remediator.guard import Limit
-from remediator.run import Lock, Run
+from remediator.run import Lock, Run, State
 from remediator.store import Approval, LicenceRequest, Pause, Refusal
 
 RECHECK = 15.0
@@ -20,6 +21,28 @@ def busy(locks: Sequence[Lock], active: Iterable[Lock]) -> bool:
     """Whether as many running runs as allowed already hold one of ``locks``."""
     held = list(active)
     return any(sum(other.overlaps(lock) for other in held) >= lock.most for lock in locks)
+
+
+_CLAIMED = {"queued": "run.started", "held": "run.resumed", "running": "run.recovered"}
+
+
+def claimed(run: Run, was: str) -> Entry | None:
+    """The record of a claim of a run that was in state ``was``; a look at a verifying run leaves none."""
+    event = _CLAIMED.get(was)
+    return None if event is None else _of(run, event, {"epoch": run.epoch, "owner": run.owner})
+
+
+def ended(run: Run, why: str, now: float) -> tuple[Run, Entry]:
+    """A run that has not begun, cancelled because its incident ended (``resolved``, ``superseded``), and the record."""
+    message = f"the incident ended ({why}) before the run began to act"
+    detail = {"reason": why, "message": message, "was": run.state.value}
+    return run.move(State.CANCELLED, why, message, now=now), _of(run, "run.cancelled", detail)
+
+
+def _of(run: Run, event: str, detail: Mapping[str, Any]) -> Entry:
+    return Entry(
+        event=event, actor="remediator", run_id=run.id, rule=run.rule, rule_digest=run.rule_digest, detail=detail
+    )
 
 
 def paused(pauses: Iterable[Pause], run: Run, now: float) -> Refusal | None:

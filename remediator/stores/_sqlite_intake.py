@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 
 from remediator.arrival import Arrival, Receipt, Settled, settle
-from remediator.audit import Entry
 from remediator.ids import Ids
 from remediator.incident import HISTORY, Incident
 from remediator.run import NOT_STARTED, State
+from remediator.stores import _decide
 from remediator.stores._rows import INCIDENT, RUN, incident_row, read_incident, read_run, run_row
 from remediator.stores._sqlite_write import write_run
 from remediator.stores._sqlite_writer import Transaction, insert_rows
@@ -18,19 +18,25 @@ from remediator.stores._sqlite_writer import Transaction, insert_rows
 _INCIDENT = ",".join(f"i.{column}" for column in INCIDENT.split(","))
 
 
-def intake(transaction: Transaction, arrivals: Sequence[Arrival], ids: Ids, tolerance: float) -> list[Receipt]:
+def intake(
+    transaction: Transaction, arrivals: Sequence[Arrival], known: Known, ids: Ids, tolerance: float
+) -> list[Receipt]:
     """Everything the deliveries mean, written in this transaction."""
-    keys = {sighting.key for arrival in arrivals for sighting in arrival.sightings}
-    histories = _histories(transaction, keys)
+    histories, unknown = known.take({sighting.key for arrival in arrivals for sighting in arrival.sightings})
+    if unknown:
+        histories |= _histories(transaction, unknown)
+    # A problem that is new is mostly not told again for minutes: only what was told before is worth its memory.
+    told_before = [key for key, history in histories.items() if history]
     settled = settle(arrivals, histories, ids, transaction.now, tolerance)
     _write(transaction, arrivals, settled)
     transaction.record(*settled.entries)
     if settled.closed:
         _close_runs(transaction, settled)
+    known.keep({key: histories[key] for key in told_before})
     return settled.receipts
 
 
-def _histories(transaction: Transaction, keys: set[str]) -> dict[str, list[Incident]]:
+def _histories(transaction: Transaction, keys: Collection[str]) -> dict[str, list[Incident]]:
     histories: dict[str, list[Incident]] = {key: [] for key in keys}
     # The newest of each key only: a problem that comes back every few minutes has thousands of incidents in a year.
     rows = transaction.all(
@@ -91,17 +97,7 @@ def _close_runs(transaction: Transaction, settled: Settled) -> None:
             # It has begun and is never interrupted: let it look now at what the end means for it.
             transaction.run("UPDATE run SET wake_at = ? WHERE id = ?", transaction.now, run.id)
         elif run.state in NOT_STARTED:
-            why = settled.closed[run.incident_id]
-            message = f"the incident ended ({why}) before the run began to act"
-            write_run(transaction, run.move(State.CANCELLED, why, message, now=transaction.now))
+            moved, entry = _decide.ended(run, settled.closed[run.incident_id], transaction.now)
+            write_run(transaction, moved)
             transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run.id)
-            transaction.record(
-                Entry(
-                    event="run.cancelled",
-                    actor="remediator",
-                    run_id=run.id,
-                    rule=run.rule,
-                    rule_digest=run.rule_digest,
-                    detail={"reason": why, "message": message, "was": run.state.value},
-                )
-            )
+            transaction.record(entry)

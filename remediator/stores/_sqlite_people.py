@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from remediator.action import canonical_json
 from remediator.audit import Entry
-from remediator.errors import Conflict, NotFound
-from remediator.run import NOT_STARTED, Run, State
+from remediator.errors import NotFound
+from remediator.run import Run
 from remediator.store import Approval, Pause
+from remediator.stores import _people
 from remediator.stores._rows import RUN, read_approval, read_run
 from remediator.stores._sqlite_write import end_run, write_run
 from remediator.stores._sqlite_writer import Transaction
@@ -59,38 +60,19 @@ def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequenc
 def vote(transaction: Transaction, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
     """Count a person's answer; the last needed yes wakes the run, one no ends it."""
     run, approval, now = _run(transaction, run_id), newest_approval(transaction.connection, run_id), transaction.now
-    if approval is None:
-        raise Conflict(f"run {run_id} waits for no approval (it is {run.state})")
-    if approval.state != "pending":
-        raise Conflict(f"run {run_id}: the question is {approval.state}, not open")
-    if approval.expires_at <= now:
-        raise Conflict(f"run {run_id}: the question has expired")
-    if digest != approval.digest:
-        raise Conflict(f"run {run_id} now asks about other changes (digest {approval.digest}); look at them first")
-    if run.state is not State.HELD:
-        raise Conflict(f"run {run_id} is {run.state}")
-    if any(vote["actor"] == actor for vote in approval.votes):
-        raise Conflict(f"{actor} has already answered")
+    approval = _people.may_vote(run, approval, digest, actor, now)
     transaction.run("INSERT INTO approval_vote VALUES (?,?,?,?,?)", approval.id, actor, int(yes), comment, now)
-    granted = sum(bool(v["yes"]) for v in approval.votes) + 1 if yes else 0
-    detail = {
-        "approval": approval.id,
-        "comment": comment,
-        "digest": digest,
-        "needed": approval.needed,
-        "granted": granted,
-    }
+    granted = _people.granted(approval, yes)
+    transaction.record(_people.voted(run, approval, actor, yes, comment))
     if not yes:
         _settle(transaction, approval, "rejected")
-        transaction.record(_by(run, "approval.rejected", actor, detail))
-        denied = run.move(State.DENIED, "rejected", f"rejected by {actor}: {comment}", now=now)
+        denied = _people.rejected(run, actor, comment, now)
         end_run(transaction, denied)
         return write_run(transaction, denied)
-    transaction.record(_by(run, "approval.granted", actor, detail))
     if granted < approval.needed:
         return run
     _settle(transaction, approval, "granted")
-    return write_run(transaction, run.move(State.HELD, "approved", f"approved by {actor}", now=now, wake_at=now))
+    return write_run(transaction, _people.approved(run, actor, now))
 
 
 def _settle(transaction: Transaction, approval: Approval, state: str) -> None:
@@ -100,21 +82,12 @@ def _settle(transaction: Transaction, approval: Approval, state: str) -> None:
 def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
     """Cancel what has not begun to act, or close what waits for a person."""
     run = _run(transaction, run_id)
-    if run.state not in NOT_STARTED and run.state is not State.NEEDS_HUMAN:
-        raise Conflict(f"run {run_id} is {run.state}; only queued, held and needs_human runs can be cancelled")
-    if transaction.one("SELECT 1 FROM effect WHERE run_id = ? AND state = 'intent'", run_id):
-        raise Conflict(f"run {run_id} is finding out what became of an effect; it cannot be cancelled now")
+    acting = transaction.one("SELECT 1 FROM effect WHERE run_id = ? AND state = 'intent'", run_id) is not None
+    moved, entry = _people.cancelled(run, acting, actor, comment, transaction.now)
     transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run_id)
-    message = f"cancelled by {actor}" + (f": {comment}" if comment else "")
-    moved = run.move(State.CANCELLED, "by_person", message, now=transaction.now)
-    detail: dict[str, object] = {"reason": "by_person", "message": message, "was": run.state.value}
-    transaction.record(_by(run, "run.cancelled", actor, detail))
+    transaction.record(entry)
     end_run(transaction, moved)
     return write_run(transaction, moved)
-
-
-def _by(run: Run, event: str, actor: str, detail: dict[str, object]) -> Entry:
-    return Entry(event=event, actor=actor, run_id=run.id, rule=run.rule, rule_digest=run.rule_digest, detail=detail)
 
 
 def all_pauses(connection: sqlite3.Connection) -> list[Pause]:
@@ -135,8 +108,7 @@ def pause(transaction: Transaction, wanted: Pause) -> list[Pause]:
         transaction.now,
         wanted.until,
     )
-    detail = {"scope": wanted.scope, "reason": wanted.reason, "until": wanted.until}
-    transaction.record(Entry(event="pause.engaged", actor=wanted.actor, detail=detail))
+    transaction.record(_people.engaged(wanted))
     return all_pauses(transaction.connection)
 
 
@@ -145,7 +117,7 @@ def resume(transaction: Transaction, scope: str, actor: str, comment: str) -> li
     if not transaction.run("DELETE FROM pause WHERE scope = ?", scope):
         raise NotFound(f'nothing is paused under "{scope}"')
     _wake_paused(transaction)
-    transaction.record(Entry(event="pause.released", actor=actor, detail={"scope": scope, "reason": comment}))
+    transaction.record(_people.released(scope, actor, comment))
     return all_pauses(transaction.connection)
 
 

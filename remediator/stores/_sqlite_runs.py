@@ -17,7 +17,6 @@ from remediator.ids import Ids
 from remediator.run import Lock, Run, State
 from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
 from remediator.stores import _decide
-from remediator.stores._sqlite_people import all_pauses, newest_approval
 from remediator.stores._rows import (
     EFFECT,
     INCIDENT,
@@ -27,12 +26,12 @@ from remediator.stores._rows import (
     read_locks,
     read_run,
 )
+from remediator.stores._sqlite_people import all_pauses, newest_approval
 from remediator.stores._sqlite_write import end_run, moved_on, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 _PAGE = 64
 _RUNNING = "SELECT id, locks, lease_until FROM run INDEXED BY run_running WHERE state = 'running'"
-_CLAIMED = {"queued": "run.started", "held": "run.resumed", "running": "run.recovered"}
 
 
 def free_all(transaction: Transaction) -> None:
@@ -58,10 +57,9 @@ def claim(transaction: Transaction, owner: str, lease: float, most: int) -> list
     rows = transaction.all(f"SELECT {RUN} FROM run WHERE id IN (SELECT value FROM json_each(?))", ids)  # noqa: S608
     runs = [read_run(row) for row in rows]
     for run in runs:
-        event = _CLAIMED.get(chosen[run.id])
-        if event is not None:
-            detail = {"epoch": run.epoch, "owner": owner}
-            transaction.record(_entry(event, run, detail))
+        entry = _decide.claimed(run, chosen[run.id])
+        if entry is not None:
+            transaction.record(entry)
     return _with_context(transaction, runs, ids)
 
 
@@ -264,9 +262,3 @@ def late(
         transaction.now,
     )
     transaction.record(entry)
-
-
-def _entry(event: str, run: Run, detail: Mapping[str, Any]) -> Entry:
-    return Entry(
-        event=event, actor="remediator", run_id=run.id, rule=run.rule, rule_digest=run.rule_digest, detail=detail
-    )
