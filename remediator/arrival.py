@@ -116,6 +116,8 @@ def _settle_one(
         )
         notice, incident = seen.notice, seen.incident
         counts[notice] = counts.get(notice, 0) + 1
+        if any(known is incident for known in history):
+            continue  # Nothing new was said, and nothing is written.
         known = {i.id: n for n, i in enumerate(history)}
         if seen.superseded is not None:
             history[known[seen.superseded.id]] = seen.superseded

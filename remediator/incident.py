@@ -19,6 +19,9 @@ from remediator.alert import Alert
 HISTORY = 20
 """How many of a key's newest incidents are looked at to tell an old life from a new one."""
 
+SEEN_WITHIN = 10.0
+"""``seen_at`` may be this many seconds old: what peers and retries say again at once is not written again."""
+
 
 class Notice(StrEnum):
     """What one alert of a delivery meant."""
@@ -261,7 +264,7 @@ def _with(incident: Incident, member: str, value: Member, now: float) -> Inciden
 
 def _widen(incident: Incident, member: str, known: Member, start: float, now: float) -> Incident:
     if known.min_start <= start <= known.max_start:
-        return replace(incident, seen_at=now)
+        return incident if now - incident.seen_at < SEEN_WITHIN else replace(incident, seen_at=now)
     wider = replace(known, min_start=min(known.min_start, start), max_start=max(known.max_start, start))
     return _with(incident, member, wider, now)
 

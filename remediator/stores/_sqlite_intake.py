@@ -12,6 +12,7 @@ from remediator.incident import HISTORY, Incident
 from remediator.run import NOT_STARTED, State
 from remediator.stores import _decide
 from remediator.stores._rows import INCIDENT, RUN, incident_row, read_incident, read_run, run_row
+from remediator.stores._sqlite_known import Known
 from remediator.stores._sqlite_write import write_run
 from remediator.stores._sqlite_writer import Transaction, insert_rows
 

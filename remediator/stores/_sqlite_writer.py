@@ -63,12 +63,18 @@ def insert_rows(connection: sqlite3.Connection, table: str, columns: str, rows: 
 
 
 class Writer:
-    """Runs operations in order; all that wait share a commit. ``inline`` runs each at once in the caller's thread."""
+    """Runs operations in order; all that wait share a commit. ``inline`` runs each at once in the caller's thread.
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, *, inline: bool) -> None:
+    ``abandoned`` is called when a commit failed, before the next operation runs.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, *, inline: bool, abandoned: Callable[[], None]
+    ) -> None:
         self.connection = connection
         self._clock = clock
         self._inline = inline
+        self._abandoned = abandoned
         self._queue: queue.SimpleQueue[tuple[Callable[[Transaction], Any], asyncio.Future[Any]] | None] = (
             queue.SimpleQueue()
         )
@@ -197,6 +203,7 @@ class Writer:
     def _abandon(self) -> None:
         # A commit that reported an error may have reached the disk: ask the file again for the head of the chain.
         self._head_known = False
+        self._abandoned()
         try:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")

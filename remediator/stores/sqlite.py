@@ -36,6 +36,7 @@ from remediator.stores._rows import (
     read_incident,
     read_run,
 )
+from remediator.stores._sqlite_known import Known
 from remediator.stores._sqlite_writer import Transaction, Writer
 from remediator.stores.migrations import migrations, pending
 
@@ -66,6 +67,7 @@ class SqliteStore:
         self._pool: ThreadPoolExecutor | None = None
         self._arrivals: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
         self._gathering = False
+        self._known = Known()
         self._pauses: list[Pause] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,7 +95,7 @@ class SqliteStore:
         self._reader = connection if self._path == ":memory:" else self._connect(readonly=True)
         if not self._inline:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
-        self._writer = Writer(connection, self._clock, inline=self._inline)
+        self._writer = Writer(connection, self._clock, inline=self._inline, abandoned=self._known.forget)
         self._writer.start()
         # The file's lock is ours, so every earlier owner is dead and no lease has to be waited for.
         await self._write(_sqlite_runs.free_all)
@@ -196,7 +198,7 @@ class SqliteStore:
     async def intake(self, arrival: Arrival) -> Receipt:
         """Commit one delivery; deliveries that wait at the same time share the commit."""
         if self._inline:
-            return (await self._write(lambda t: _sqlite_intake.intake(t, [arrival], self._ids, self._tolerance)))[0]
+            return (await self._write(lambda t: self._take_in(t, [arrival])))[0]
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._arrivals.append((arrival, future))
         if not self._gathering:
@@ -205,6 +207,9 @@ class SqliteStore:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await future
+
+    def _take_in(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        return _sqlite_intake.intake(transaction, arrivals, self._known, self._ids, self._tolerance)
 
     async def _gather(self) -> None:
         # While one batch is being committed the next one gathers: few statements for many deliveries.
@@ -218,7 +223,7 @@ class SqliteStore:
     async def _intake_batch(self, batch: Sequence[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
         arrivals = [arrival for arrival, _ in batch]
         try:
-            receipts = await self._write(lambda t: _sqlite_intake.intake(t, arrivals, self._ids, self._tolerance))
+            receipts = await self._write(lambda t: self._take_in(t, arrivals))
         except Exception as error:  # noqa: BLE001 - it is handed to whose delivery it is; the others must go on
             if len(batch) > 1 and not isinstance(error, StoreUnavailable):
                 for pair in batch:  # One of them is the cause: let only that one fail.
