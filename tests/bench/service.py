@@ -49,19 +49,20 @@ def settings(target_port: int) -> str:
 
 
 def remediator(directory: Path, name: str, rules: str | list[str], target_port: int) -> Process:
-    """The service with ``rules`` (one text for each file), keeping its state in ``directory``; a database of its own for each ``name``."""
+    """The service with ``rules`` (one text for each file); for each ``name`` a database of its own."""
     home = directory / name
     (home / "rules").mkdir(parents=True, exist_ok=True)
     for number, text in enumerate([rules] if isinstance(rules, str) else rules):
         (home / "rules" / f"{number}.yaml").write_text("rules:\n" + text)
     (home / "remediator.yaml").write_text(settings(target_port))
     port = free_port()
-    code = (
-        "from remediator.app import Options, serve;"
-        f"raise SystemExit(serve(Options(config_file={str(home / 'remediator.yaml')!r}, rules_path=({str(home / 'rules')!r},),"
-        f" storage_url='sqlite://{home}/remediator.db', listen_address='127.0.0.1:{port}')))"
-    )
-    argv = ["-c", code]
+    argv = [
+        "-m", "remediator", "serve",
+        "--config.file", str(home / "remediator.yaml"),
+        "--rules.path", str(home / "rules"),
+        "--storage.url", f"sqlite://{home}/remediator.db",
+        "--web.listen-address", f"127.0.0.1:{port}",
+    ]  # fmt: skip
     return Process(argv, port=port, ready="/-/ready", log=home / "log")
 
 
