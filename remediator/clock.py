@@ -6,6 +6,7 @@ with ``Z`` and Prometheus durations (``1h30m``), made and read only here.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import UTC, datetime
@@ -77,6 +78,10 @@ def format_duration(seconds: float) -> str:
     return ("-" if seconds < 0 and parts else "") + ("".join(parts) or "0s")
 
 
+_FIRST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp() + 0.999
+
+
 def format_instant(at: float) -> str:
     """RFC 3339 in UTC with microseconds, such as ``2026-11-20T21:36:54.618000Z``."""
     # Not strftime, which writes the year of Go's zero time as "1".
@@ -92,9 +97,11 @@ def parse_instant(text: str) -> float:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    at = math.nan if moment is None or moment.tzinfo is None else moment.timestamp()
+    # An offset can move the ends of the calendar into years that nobody can write.
+    if not _FIRST <= at <= _LAST:
         raise InputError(f'"{text[:40]}" is not an RFC 3339 time such as 2026-11-20T21:36:54Z')
-    return moment.timestamp()
+    return at
 
 
 def _duration(value: Any) -> float:
