@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
-from remediator.action import Action, Change, Effect, Happened, Outcome
+from remediator.action import Action, Change, Effect, Happened, Outcome, canonical_json
 from remediator.clock import format_duration
 from remediator.crashpoint import crashpoint
 from remediator.errors import ActionError, InputError, Lost, PermanentError, StoreUnavailable, TemporaryError
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from remediator.engine import Line, Ready
 
 _log = structlog.get_logger("remediator.engine")
+
+
+class Stop(Exception):
+    """The advance is over: the run was moved, and there is nothing more to do now."""
+
+
 _SETTLE_EVERY = 1.0
 _RECORD_EVERY = 0.5
 
@@ -68,7 +74,6 @@ async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
     rule, index, started = plan.rule, ready.index, line.clock.monotonic()
     effect = line.effects[-1]
     context = line.context(rule, index, effect.attempt)
-    line.acting = True
     try:
         async with asyncio.timeout(ready.step.timeout):
             outcome = await ready.action.apply(ready.target, ready.change, context)
@@ -77,10 +82,10 @@ async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
     except TimeoutError as error:
         await _unknown(line, plan, ready, effect, error, f"no answer within {format_duration(ready.step.timeout)}")
     except asyncio.CancelledError:
-        # Only a second, impatient signal cancels an effect: what is known is that nothing is known.
+        # A drain waits as long as it may before it cancels an effect: what is known is that nothing is known.
         _log.error("cancelled while acting; the outcome is unknown", action=ready.step.uses)
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no yes; it is logged and classified here.
         _log.exception("an action ended in a way it should not; the outcome is unknown", action=ready.step.uses)
         await _unknown(line, plan, ready, effect, error, f"{type(error).__name__}: {error}")
     else:
@@ -89,7 +94,7 @@ async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
         await _conclude_applied(line, plan, ready, effect, outcome)
         await settle(line, plan, ready)
     finally:
-        line.acting = False
+        line.lease.acting = False
 
 
 def _count(line: Line, action: str, outcome: str, started: float) -> None:
@@ -98,7 +103,7 @@ def _count(line: Line, action: str, outcome: str, started: float) -> None:
 
 
 async def _conclude_applied(line: Line, plan: Plan, ready: Ready, effect: EffectRow, outcome: Outcome) -> None:
-    told = redact({"summary": outcome.summary, "data": dict(outcome.data)})
+    told = _told(ready.step.uses, outcome)
     verified = type(ready.action).verify is not Action.verify
     line.set_step(plan.rule, ready.index, state="applied" if verified else "done", outcome=told)
     _log.info("acted", action=ready.step.uses, target=ready.step.target, outcome=outcome.summary)
@@ -109,6 +114,17 @@ async def _conclude_applied(line: Line, plan: Plan, ready: Ready, effect: Effect
     end = line.ending(plan)
     await _record(line, effect, "done", told, *end)
     await _over(line, end.to)
+
+
+def _told(uses: str, outcome: Outcome) -> dict[str, Any]:
+    """An outcome as it is kept. What is no JSON is left out: the effect took place, and that must be written down."""
+    told: dict[str, Any] = redact({"summary": outcome.summary, "data": dict(outcome.data)})
+    try:
+        canonical_json(told)
+    except (TypeError, ValueError):
+        _log.error("an action told something that is no JSON; it is left out", action=uses)
+        return {"summary": str(told["summary"]), "data": {}}
+    return told
 
 
 async def _conclude_failed(
@@ -153,6 +169,9 @@ async def _unknown(
     """``apply`` ended without saying whether it happened."""
     kind = Effect(effect.effect)
     line.engine.metrics.actions_total.labels(ready.step.uses, "unknown").inc()
+    if kind is Effect.PROBE:
+        # The request may still be on its way: what is not seen now may be seen in a moment.
+        await _look_later(line, plan.rule, effect, text)
     happened = await _look(line, plan.rule, ready.index, ready.action, ready.change, kind)
     if happened is Happened.YES:
         outcome = Outcome(summary=f"{text}; the target shows that it happened")
@@ -165,7 +184,7 @@ async def _unknown(
     elif happened is None:
         await _look_later(line, plan.rule, effect, text)
     else:
-        await _to_person(line, plan.rule, effect, f"{ready.step.uses} may or may not have happened ({text})")
+        await to_person(line, plan.rule, effect, f"{ready.step.uses} may or may not have happened ({text})")
 
 
 _REPEATABLE = (Effect.IDEMPOTENT, Effect.KEYED)
@@ -187,7 +206,7 @@ async def _look(
     except PermanentError as error:
         _log.warning("cannot tell whether it happened", action=step.uses, error=str(error))
         return Happened.UNKNOWN
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no yes; it is logged and classified here.
         _log.warning("cannot tell now whether it happened", action=step.uses, error=str(error))
         return None
 
@@ -197,16 +216,44 @@ async def _look_later(line: Line, rule: Rule, effect: EffectRow, text: str) -> N
     looks = int(line.step(rule, effect.step).get("looks", 0)) + 1
     line.set_step(rule, effect.step, looks=looks)
     if looks > _MAX_LOOKS:
-        await _to_person(line, rule, effect, f"{effect.action}: {text}, and the target cannot be asked what happened")
-    await line.hold("reconcile", f"{effect.action}: {text}; the target will be asked what happened", None)
+        await to_person(line, rule, effect, f"{effect.action}: {text}, and the target cannot be asked what happened")
+    message = f"{effect.action}: {text}; the target will be asked what happened"
+    quiet = _quiet_at(rule, effect)
+    await line.hold("reconcile", message, quiet if quiet > line.clock.now() else None)
 
 
-async def _to_person(line: Line, rule: Rule, effect: EffectRow, message: str) -> NoReturn:
+def _quiet_at(rule: Rule, effect: EffectRow) -> float:
+    """When a request of this licence can no longer be under way, so that what is not seen then did not happen."""
+    return effect.licensed_at + rule.steps[effect.step].timeout
+
+
+async def to_person(
+    line: Line, rule: Rule, effect: EffectRow, message: str, reason: str = "unknown_outcome"
+) -> NoReturn:
+    """The outcome of a licence stays unknown and must not be guessed: the run waits for a person."""
+    line.set_step(rule, effect.step, state="unknown", outcome=redact({"summary": message, "data": {}}))
+    await abandon(line, effect, message + "; it is not repeated, a person must look", reason)
+    raise Stop
+
+
+async def abandon(line: Line, effect: EffectRow, message: str, reason: str) -> None:
+    """Close a licence as unknown and leave the run to a person."""
     told = redact({"summary": message, "data": {}})
-    line.set_step(rule, effect.step, state="unknown", outcome=told)
-    message += "; it is not repeated, a person must look"
-    await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, "unknown_outcome", message)
-    await _over(line, State.NEEDS_HUMAN)
+    await _record(line, effect, "unknown", told, State.NEEDS_HUMAN, reason, message)
+    _tell_end(line, State.NEEDS_HUMAN)
+
+
+async def same_key(line: Line, ready: Ready) -> None:
+    """A key whose first use may have been carried out is never sent again with other content."""
+    after = ready.shown_change["after"]
+    for effect in line.effects:
+        unclear = effect.step == ready.index and effect.effect == Effect.KEYED and effect.state == "unknown"
+        if unclear and effect.change["after"] != after:
+            message = (
+                f"{ready.step.uses} may have been carried out under the key of this step, and would now be another "
+                "change; it is not sent again, a person must look"
+            )
+            await line.stop(State.NEEDS_HUMAN, "unknown_outcome", message)
 
 
 async def settle(line: Line, plan: Plan, ready: Ready) -> None:
@@ -214,7 +261,7 @@ async def settle(line: Line, plan: Plan, ready: Ready) -> None:
     rule, index = plan.rule, ready.index
     if line.step(rule, index)["state"] == "done":
         return
-    line.acting = False
+    line.lease.acting = False
     end = line.clock.monotonic() + ready.step.timeout
     while True:
         try:
@@ -224,7 +271,8 @@ async def settle(line: Line, plan: Plan, ready: Ready) -> None:
         except (TemporaryError, TimeoutError) as error:
             if line.clock.monotonic() + _SETTLE_EVERY > end:
                 why = str(error) or "no answer"
-                message = f"{ready.step.uses} was done, but not seen to work within {format_duration(ready.step.timeout)}: {why}"
+                within = format_duration(ready.step.timeout)
+                message = f"{ready.step.uses} was done, but not seen to work within {within}: {why}"
                 line.set_step(rule, index, state="unverified")
                 await line.stop(State.FAILED, "unverified", redact(message))
         except ActionError as error:
@@ -243,6 +291,8 @@ async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
     step = rule.steps[index]
     change = Change.from_json(effect.change)
     happened: Happened | None = Happened.UNKNOWN
+    if kind is Effect.PROBE and line.clock.now() < _quiet_at(rule, effect):
+        await _look_later(line, rule, effect, "interrupted")
     try:
         action = make_action(step, line.known(), line.world.registry)
         happened = await _look(line, rule, index, action, change, kind)
@@ -261,7 +311,7 @@ async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
     elif happened is None:
         await _look_later(line, rule, effect, "interrupted")
     else:
-        await _to_person(line, rule, effect, f"{step.uses} was interrupted and may or may not have happened")
+        await to_person(line, rule, effect, f"{step.uses} was interrupted and may or may not have happened")
 
 
 async def _resume(
@@ -281,7 +331,11 @@ async def _record(
     message: str,
     wake_at: float | None = None,
 ) -> None:
-    """Write what came of a licence. While the store is away it is tried again until the lease is over."""
+    """Write what came of a licence.
+
+    While the store is away it is tried again, also when the lease is over: the store accepts it only from the run's
+    owner, and takes it as late evidence from anybody else.
+    """
     moved = line.run.move(
         to, reason, redact(message), now=line.clock.now(), wake_at=wake_at, progress=line.progress
     )
@@ -306,9 +360,8 @@ async def _record(
         except Lost:
             await line.store.late(effect.id, state, told, line.entry("effect.late", detail))
             raise
-        except StoreUnavailable:
-            if line.clock.monotonic() > line.deadline():
-                raise
+        except StoreUnavailable as error:
+            _log.error("what came of an effect cannot be recorded yet", effect=effect.id, error=str(error))
             await asyncio.sleep(_RECORD_EVERY)
     crashpoint("engine.after_conclude")
     for position, known in enumerate(line.effects):
@@ -318,8 +371,10 @@ async def _record(
 
 async def _over(line: Line, to: State) -> NoReturn:
     """The run was moved with the outcome: count it and end the advance."""
-    from remediator.engine import Stop
+    _tell_end(line, to)
+    raise Stop
 
+
+def _tell_end(line: Line, to: State) -> None:
     line.count_end()
     _log.info("run moved", state=to.value, reason=line.run.reason, message=line.run.message)
-    raise Stop

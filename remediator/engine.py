@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import structlog
 
 from remediator import acting
+from remediator.acting import Stop
 from remediator.action import Action, ActionContext, Change, canonical_json
 from remediator.audit import Entry
 from remediator.clock import Clock, format_duration
@@ -29,7 +30,7 @@ from remediator.planning import Plan, effective_mode, environment, make_action, 
 from remediator.probe import Evidence, ProbeContext
 from remediator.redact import redact
 from remediator.rule import Mode, ProbeCall, Rule, Step
-from remediator.run import Lock, Run, State
+from remediator.run import Lock, State
 from remediator.store import Approval, Claim, Licence, LicenceRequest, Refusal, Store
 from remediator.target import Target
 from remediator.world import World
@@ -42,6 +43,19 @@ RECHECK = 15.0
 """When a hold has no known end, it is looked at again after this many seconds."""
 MAX_TAKEOVERS = 5
 """A run whose owners died this often is not given to another one."""
+_GUARD_SECONDS = 10.0
+"""A guard that has not answered by then could not be evaluated."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """What an advance and its worker share: until when an effect may begin, and whether one is under way.
+
+    ``deadline`` is on the monotonic clock. While ``acting``, only this advance knows what is happening outside.
+    """
+
+    deadline: float
+    acting: bool = False
 
 
 class Engine:
@@ -55,13 +69,15 @@ class Engine:
         self.clock = clock
         self.ids = ids
         self.metrics = metrics
+        self.draining = False
+        """Once true, no licence is asked for any more: runs that would need one are handed back."""
 
-    async def advance(self, claim: Claim, deadline: Callable[[], float]) -> None:
-        """Carry a claimed run as far as it can go now. ``deadline`` is the lease's, on the monotonic clock.
+    async def advance(self, claim: Claim, lease: Lease) -> None:
+        """Carry a claimed run as far as it can go now.
 
         Never raises except CancelledError: whatever happens is a move of the run, or is left to the lease.
         """
-        line = Line(self, claim, deadline)
+        line = Line(self, claim, lease)
         with structlog.contextvars.bound_contextvars(run=claim.run.id, rule=claim.run.rule):
             try:
                 await line.go()
@@ -72,7 +88,7 @@ class Engine:
             except asyncio.CancelledError:
                 await line.hand_back()
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no yes; it is logged and classified here.
                 # The one place for bugs: nothing is known to be safe, so nothing more is done.
                 _log.exception("a bug stopped this run")
                 await line.bug(error)
@@ -113,14 +129,10 @@ class Ending(NamedTuple):
     wake_at: float | None = None
 
 
-class Stop(Exception):
-    """The advance is over: the run was moved, and there is nothing more to do now."""
-
-
 class Line:
     """One advance of one run; holds the run as it is after its last committed move."""
 
-    def __init__(self, engine: Engine, claim: Claim, deadline: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, claim: Claim, lease: Lease) -> None:
         self.engine = engine
         self.store = engine.store
         self.clock = engine.clock
@@ -128,8 +140,7 @@ class Line:
         self.run = claim.run
         self.incident = claim.incident
         self.effects = list(claim.effects)
-        self.deadline = deadline
-        self.acting = False
+        self.lease = lease
         self.progress: dict[str, Any] = {**claim.run.progress}
         self.labels = claim.incident.common_labels
         self.verdicts: list[dict[str, Any]] = []
@@ -143,11 +154,12 @@ class Line:
             plan = await self._plan()
             if self.run.state is State.VERIFYING:
                 await self._look_again(plan)
-            await self._bound_takeovers()
+            await self._bound_takeovers(plan)
             for effect in self.effects:
                 if effect.state == "intent":
                     await acting.recover(self, plan, effect)
             await self._still_wanted(plan)
+            await self._not_too_old(plan)
             await self._probe(plan.rule)
             await self._conditions(plan)
             await self._steps(plan)
@@ -168,16 +180,19 @@ class Line:
         except (InputError, ValueError) as error:
             await self.stop(State.FAILED, "plan", f"the rule this run was planned by cannot be read any more: {error}")
 
-    async def _bound_takeovers(self) -> None:
+    async def _bound_takeovers(self, plan: Plan) -> None:
         if self.run.tries > MAX_TAKEOVERS:
             message = f"{self.run.tries} owners of this run died; a person must look before it goes on"
+            for effect in self.effects:
+                if effect.state == "intent":
+                    await acting.to_person(self, plan.rule, effect, message, "poison")
             await self.stop(State.NEEDS_HUMAN, "poison", message)
 
     async def _still_wanted(self, plan: Plan) -> None:
-        """R14: still firing, rule unchanged, not too old. Once a step has acted only the first of them counts."""
+        """R14: still firing, and the rule unchanged. Once a step has acted only the first of them counts."""
         if not self.incident.open:
             if self.acted:
-                await self.stop(State.SUCCEEDED, "resolved", "the alert resolved; the steps that were left are not needed")
+                await self.stop(State.SUCCEEDED, "resolved", "the alert resolved; no further step is needed")
             await self.stop(State.CANCELLED, "resolved", "the alert resolved before the run began to act")
         if self.acted:
             return
@@ -186,10 +201,21 @@ class Line:
             await self.stop(State.CANCELLED, "rule_removed", "the rule was removed before the run began to act")
         elif current.digest != self.run.rule_digest:
             await self.stop(State.CANCELLED, "rule_changed", "the rule was edited before the run began to act")
-        late = self.clock.now() - max(self.run.due_at, self.run.wake_at)
+
+    async def _not_too_old(self, plan: Plan) -> None:
+        """R14: what was left lying, before it began or half way, is reported and not carried out late."""
+        since = max(self.run.due_at, self.run.wake_at, *(effect.licensed_at for effect in self.effects))
+        late = self.clock.now() - since
         if late > plan.rule.max_age:
-            message = f"it was due {format_duration(late)} ago, and max_age is {format_duration(plan.rule.max_age)}"
+            what = "its last step began" if self.acted else "it was due"
+            message = f"{what} {format_duration(late)} ago, and max_age is {format_duration(plan.rule.max_age)}"
             await self.stop(State.EXPIRED, "max_age", message)
+
+    async def _same_world(self) -> None:
+        """A reload while this run was being decided on: rules, permissions and modes are asked again from the start."""
+        if self.engine.world() is not self.world:
+            message = "rules or settings were loaded while it was being decided on; it is decided on again"
+            await self.hold("reloaded", message, self.clock.now())
 
     @property
     def acted(self) -> bool:
@@ -220,16 +246,17 @@ class Line:
             if refusal is not None:
                 return unknown(refusal)
             async with asyncio.timeout(call.timeout):
-                value = await probe.read(target, ProbeContext(run_id=self.run.id, clock=self.clock))
+                value = redact(dict(await probe.read(target, ProbeContext(run_id=self.run.id, clock=self.clock))))
+            canonical_json(value)
         except TimeoutError:
             return unknown(f"no answer within {format_duration(call.timeout)}")
         except (ActionError, InputError) as error:
             return unknown(redact(str(error)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no yes; it is logged and classified here.
             # A probe with a bug has seen nothing; the conditions that read it will say no.
             _log.exception("a probe failed in a way it should not", probe=call.id)
             return unknown(f"bug in {call.uses}: {type(error).__name__}")
-        return Evidence(probe=call.id, uses=call.uses, target=call.target, at=at, ok=True, value=redact(dict(value)))
+        return Evidence(probe=call.id, uses=call.uses, target=call.target, at=at, ok=True, value=value)
 
     def known(self) -> dict[str, Any]:
         """What expressions and placeholders can see now."""
@@ -257,6 +284,8 @@ class Line:
 
     async def _steps(self, plan: Plan) -> None:
         mode = effective_mode(plan.rule, self.world.mode_max)
+        if mode is Mode.OBSERVE and self.acted:
+            await self.stop(State.DENIED, "mode", "rules may only observe now; the steps that were left are not done")
         if mode is Mode.OBSERVE:
             await self._observe(plan)
         for index in range(len(plan.rule.steps)):
@@ -269,7 +298,9 @@ class Line:
             if ready.change.empty:
                 self._already(plan.rule, ready)
                 continue
+            await acting.same_key(self, ready)
             context = await self._may_we(plan, mode, ready)
+            await self._same_world()
             await self._still_wanted(plan)
             licence = await self._licence(plan, mode, ready, context)
             await acting.act(self, plan, ready, licence)
@@ -325,7 +356,7 @@ class Line:
             async with asyncio.timeout(step.timeout):
                 return await action.diff(target, self.context(rule, index))
         except TimeoutError:
-            error: ActionError = PermanentError(f"{step.uses} did not say what it would change in time", reason="timeout")
+            error: ActionError = PermanentError(f"{step.uses} did not tell its change in time", reason="timeout")
         except ActionError as raised:
             error = raised
         await acting.failed(self, rule, index, error)
@@ -339,7 +370,7 @@ class Line:
             attempt=attempt or self.attempt(index),
             key=f"{self.run.id}-{index}",
             clock=self.clock,
-            deadline=self.deadline(),
+            deadline=self.lease.deadline,
         )
 
     def attempt(self, index: int) -> int:
@@ -367,12 +398,20 @@ class Line:
             if verdict.decision is Decision.DENY:
                 await self.stop(State.DENIED, verdict.reason, verdict.message)
             if verdict.decision is Decision.HOLD and isinstance(guard, ApprovalGuard):
-                asking = guard
+                # The settings may ask for more people than the rule, or the rule for more: the stricter one counts.
+                asking = guard if asking is None or guard.needed > asking.needed else asking
             elif verdict.decision is Decision.HOLD:
-                await self.hold(verdict.reason, verdict.message, verdict.until)
+                until = await self._paused_until() if isinstance(guard, PauseGuard) else verdict.until
+                await self.hold(verdict.reason, verdict.message, until)
         if asking is not None:
             await self._ask_people(plan, ready, asking, approval)
         return context
+
+    async def _paused_until(self) -> float | None:
+        """When the last pause of this run is over by itself; None when one of them waits for a person."""
+        mine = {"global", f"rule:{self.run.rule}", *(f"target:{name}" for name in self.run.targets)}
+        ends = [pause.until for pause in await self.store.pauses() if pause.scope in mine]
+        return None if None in ends else max((end for end in ends if end is not None), default=self.clock.now())
 
     def _granted(self, approval: Approval | None, ready: Ready) -> bool:
         return (
@@ -399,10 +438,12 @@ class Line:
 
     async def _verdict(self, name: str, guard: Guard, context: GuardContext) -> Verdict:
         try:
-            verdict = await guard.check(context)
-        except Exception as error:
+            async with asyncio.timeout(_GUARD_SECONDS):
+                verdict = await guard.check(context)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no yes; it is logged and classified here.
             _log.exception("a guard failed, which is a no", guard=name)
-            verdict = Verdict.deny("guard_error", f"guard {name} could not be evaluated: {type(error).__name__}: {error}")
+            why = redact(f"{type(error).__name__}: {error}")
+            verdict = Verdict.deny("guard_error", f"guard {name} could not be evaluated: {why}")
         self.engine.metrics.guard_verdicts_total.labels(name, verdict.decision.value).inc()
         self.verdicts.append(
             {"guard": name, "decision": verdict.decision.value, "reason": verdict.reason, "message": verdict.message}
@@ -462,8 +503,11 @@ class Line:
     async def _observe(self, plan: Plan) -> None:
         context = await self._guard_context(plan, Mode.OBSERVE, True)
         said, limits = [], list[Limit]()
+        noes = []
         for name, guard in [("pause", PauseGuard()), *plan.guards]:
-            await self._verdict(name, guard, context)
+            verdict = await self._verdict(name, guard, context)
+            if verdict.decision is not Decision.ALLOW:
+                noes.append(verdict.message)
             limits += guard.limits(context)
         refusal = await self.store.within(limits, self.run, self.incident.key, self.run.targets)
         for index, step in enumerate(plan.rule.steps):
@@ -474,7 +518,9 @@ class Line:
             said.append(ready.change.summary)
         message = "would have done: " + "; ".join(said)
         if refusal is not None:
-            message += f" (but not now: {refusal.message})"
+            noes.append(refusal.message)
+        if noes:
+            message += f" (but not now: {'; '.join(noes)})"
         await self.stop(State.OBSERVED, "observe", message)
 
     # licence ---------------------------------------------------------------------------------------------------------
@@ -482,6 +528,9 @@ class Line:
     async def _licence(self, plan: Plan, mode: Mode, ready: Ready, context: GuardContext) -> Licence:
         needs_approval = mode is Mode.APPROVE or plan.approval is not None
         rule, index = plan.rule, ready.index
+        if self.engine.draining:
+            await self.hand_back()
+            raise Stop
         self.set_step(rule, index, state="acting", attempt=self.attempt(index))
         self._note()
         moved = self.run.move(
@@ -510,8 +559,11 @@ class Line:
             entry=self.entry("effect.intent", detail),
         )
         crashpoint("engine.before_licence")
+        # From here on the commit may have happened without our knowing: nobody hands this run back.
+        self.lease.acting = True
         answer = await self.store.licence(request)
         if isinstance(answer, Refusal):
+            self.lease.acting = False
             await self._refused(rule, index, answer)
         else:
             self.run = answer.run
@@ -544,6 +596,9 @@ class Line:
         """Where a run goes once all its steps are done: succeeded, or verifying. Sets the progress to match."""
         verify, until = plan.rule.verify, plan.until
         if verify is None or until is None:
+            if not self.effects:
+                told = "; ".join(step["outcome"]["summary"] for step in self.progress["steps"])
+                return Ending(State.SUCCEEDED, "nothing_to_do", told)
             return Ending(State.SUCCEEDED, "done", "all steps are done")
         now = self.clock.now()
         self.progress = {**self.progress, "verify": {"since": now, "until": now + verify.within, "looks": 0}}
@@ -565,7 +620,8 @@ class Line:
             took = format_duration(round(now - state["since"], 3))
             await self.stop(State.SUCCEEDED, "verified", f"the problem is gone after {took}: {until.source}")
         if now >= state["until"]:
-            message = f"acted, but the problem is still there after {format_duration(verify.within)}: {why}"
+            did = "acted" if self.effects else "there was nothing to do"
+            message = f"{did}, but the problem is still there after {format_duration(verify.within)}: {why}"
             await self.stop(State.FAILED, "ineffective", message)
         self.progress = {**self.progress, "verify": {**state, "looks": state["looks"] + 1}}
         wake = min(now + verify.every, state["until"])
@@ -630,20 +686,27 @@ class Line:
 
     async def hand_back(self) -> None:
         """Give the run back during a drain, if nothing is under way that only this process knows."""
-        if self.acting or self.run.state is not State.RUNNING:
+        if self.lease.acting or self.run.state is not State.RUNNING:
             return
         crashpoint("worker.drain")
         try:
-            await self.save(State.QUEUED, "drained", "handed back by a process that is stopping", wake_at=self.clock.now())
+            message = "handed back by a process that is stopping"
+            await self.save(State.QUEUED, "drained", message, wake_at=self.clock.now())
         except (Lost, StoreUnavailable) as error:
             _log.warning("could not hand the run back; its lease will end", error=str(error))
 
     async def bug(self, error: Exception) -> None:
         """End the run after an error nobody planned for."""
-        unknown = any(effect.state == "intent" for effect in self.effects)
-        to = State.NEEDS_HUMAN if unknown and self.run.state is State.RUNNING else State.FAILED
         message = f"stopped by a bug: {type(error).__name__}: {redact(str(error))}"
+        # What was learnt since the last commit may be what cannot be written down.
+        self.progress, self.verdicts = {**self.run.progress}, []
+        intent = next((effect for effect in self.effects if effect.state == "intent"), None)
         try:
-            await self.save(to, "bug", message)
+            if intent is not None:
+                await acting.abandon(self, intent, message, "bug")
+            else:
+                await self.save(State.FAILED, "bug", message)
         except (Lost, StoreUnavailable) as lost:
             _log.error("could not even record the bug; the lease will end", error=str(lost))
+        except Exception:  # noqa: BLE001 - logged, and this must go on.
+            _log.exception("could not even record the bug; the lease will end")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from remediator.clock import Clock
 from remediator.crashpoint import crashpoint
-from remediator.engine import Engine
+from remediator.engine import Engine, Lease
 from remediator.errors import StoreUnavailable
 from remediator.store import Claim, Store
 
@@ -23,15 +23,15 @@ class _Carried:
 
     def __init__(self, claim: Claim, deadline: float) -> None:
         self.claim = claim
-        self.deadline = deadline
+        self.lease = Lease(deadline)
         self.task: asyncio.Task[None] | None = None
 
 
 class Worker:
     """Claims due runs and advances up to ``concurrency`` of them at a time.
 
-    ``lease`` is how long a claim lasts; it is renewed every third of that. ``poll`` is how often the store is asked even
-    if nobody says that there is something to do. All in seconds.
+    ``lease`` is how long a claim lasts; it is renewed every third of that. ``poll`` is how often the store is asked
+    even if nobody says that there is something to do. All in seconds.
     """
 
     def __init__(
@@ -75,34 +75,56 @@ class Worker:
         ]
 
     async def drain(self, grace: float) -> None:
-        """Claim nothing more, let what is under way finish for ``grace`` seconds, then hand back what can be handed back."""
-        self._stopping = True
+        """Claim nothing more, begin no effect, let what is under way finish for ``grace`` seconds, hand back the rest.
+
+        Whatever still acts then gets five seconds more before it is cancelled, which leaves its outcome unknown.
+        """
+        self._stopping = self._engine.draining = True
         self.wake()
-        tasks = [carried.task for carried in self._carried.values() if carried.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
-        for carried in list(self._carried.values()):
-            if carried.task is not None:
-                carried.task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=5.0)
+        # A claim that is being committed right now still becomes a run in our hands.
+        if self._tasks:
+            await asyncio.wait(self._tasks[:1], timeout=self._poll + 5.0)
+        await self._finish(grace, lambda carried: not carried.lease.acting)
+        await self._finish(5.0, lambda carried: True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def _finish(self, grace: float, which: Callable[[_Carried], bool]) -> None:
+        """Wait for ``grace`` seconds, then cancel what is left and ``which``, and wait until it has stopped."""
+        tasks = [carried.task for carried in self._carried.values() if carried.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        cancelled = [c.task for c in self._carried.values() if c.task is not None and which(c)]
+        for task in cancelled:
+            task.cancel()
+        if cancelled:
+            await asyncio.wait(cancelled, timeout=5.0)
+
     async def _claim_for_ever(self) -> None:
         while not self._stopping:
-            self._something.clear()
-            claims = await self._claim()
-            for claim in claims:
-                self._carry(claim)
-            if not claims or len(self._carried) >= self._concurrency:
-                await self._wait()
+            try:
+                await self._claim_and_wait()
+            except Exception:  # noqa: BLE001 - logged, and this must go on.
+                # Without this loop nothing would ever act again, and nobody would hear of it.
+                _log.exception("a bug kept runs from being claimed")
+                await asyncio.sleep(self._poll)
+
+    async def _claim_and_wait(self) -> None:
+        self._something.clear()
+        claims = await self._claim()
+        for claim in claims:
+            self._carry(claim)
+        if not claims or len(self._carried) >= self._concurrency:
+            await self._wait()
 
     async def _claim(self) -> Sequence[Claim]:
         free = self._concurrency - len(self._carried)
         if free <= 0:
             return ()
+        if self._overslept():
+            # The process stood still. What nobody took in the meantime is still ours and need not be recovered.
+            await self._renew()
         self._claimed_at = self._clock.monotonic()
         try:
             claims = await self._store.claim(self._owner, self._lease, free)
@@ -117,11 +139,16 @@ class Worker:
         self.store_ok = True
         return claims
 
+    def _overslept(self) -> bool:
+        now = self._clock.monotonic()
+        return any(carried.lease.deadline < now for carried in self._carried.values())
+
     async def _wait(self) -> None:
         timeout = self._poll
         try:
             due = await self._store.next_due() if len(self._carried) < self._concurrency else None
-            if due is not None:
+            # What is due already was not claimed because others act on its target: their end wakes us.
+            if due is not None and due > self._clock.now() - 0.01:
                 timeout = min(self._poll, max(0.001, due - self._clock.now()))
         except StoreUnavailable:
             pass  # The next claim will say so.
@@ -136,13 +163,13 @@ class Worker:
         before = self._carried.get(claim.run.id)
         if before is not None:
             # Our own lease ran out under us: the older advance is fenced off and may begin nothing more.
-            before.deadline = float("-inf")
+            before.lease.deadline = float("-inf")
         self._carried[claim.run.id] = carried
         carried.task = asyncio.create_task(self._advance(carried), name=f"run-{claim.run.id}")
 
     async def _advance(self, carried: _Carried) -> None:
         try:
-            await self._engine.advance(carried.claim, lambda: carried.deadline)
+            await self._engine.advance(carried.claim, carried.lease)
         finally:
             if self._carried.get(carried.claim.run.id) is carried:
                 del self._carried[carried.claim.run.id]
@@ -151,7 +178,11 @@ class Worker:
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
-            await self._renew()
+            try:
+                await self._renew()
+            except Exception:  # noqa: BLE001 - logged, and this must go on.
+                # Leases that are not renewed end by themselves, which is safe; never renewing again is not.
+                _log.exception("a bug kept leases from being renewed")
 
     async def _renew(self) -> None:
         carried = dict(self._carried)
@@ -166,4 +197,4 @@ class Worker:
         crashpoint("worker.after_renew")
         for run_id, one in carried.items():
             # A lost run is not cancelled: an effect under way cannot be called back, and its outcome is evidence.
-            one.deadline = float("-inf") if run_id in lost else at + _SAFE * self._lease
+            one.lease.deadline = float("-inf") if run_id in lost else at + _SAFE * self._lease
