@@ -88,6 +88,7 @@ def format_instant(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=4096)
 def parse_instant(text: str) -> float:
     """Unix seconds of an RFC 3339 instant, which must name its offset (``Z`` or ``+01:00``).
 

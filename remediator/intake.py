@@ -20,7 +20,7 @@ from remediator.rule import Rule
 from remediator.store import Store
 
 _log = structlog.get_logger("remediator.intake")
-_REMEMBERED = 8192
+_REMEMBERED = 2048
 _BACKLOG_AGE = 0.25
 
 
@@ -65,6 +65,8 @@ class Intake:
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._firing = metrics.alerts_received_total.labels("firing")
+        self._resolved = metrics.alerts_received_total.labels("resolved")
         self._bounds = bounds
         self._backlog = backlog
         self._deadline = deadline
@@ -76,7 +78,7 @@ class Intake:
     def replace(self, rules: IntakeRules) -> None:
         """Use another set of rules from the next delivery on."""
         self._rules = rules
-        self._templates: dict[frozenset[tuple[str, str]], _Template] = {}
+        self._templates: dict[tuple[str, ...], _Template] = {}
 
     async def accept(self, body: bytes, source: str) -> Receipt:
         """The receipt of a delivery that is committed.
@@ -121,7 +123,7 @@ class Intake:
         return Arrival(delivery, source, self._clock.now(), tuple(sightings), unmatched)
 
     def _template(self, alert: Alert) -> _Template:
-        labels = frozenset(alert.labels.items())
+        labels = (*alert.labels, *alert.labels.values())
         template = self._templates.get(labels)
         if template is None:
             if len(self._templates) >= _REMEMBERED:
@@ -131,8 +133,8 @@ class Intake:
 
     def _count(self, delivery: Delivery, receipt: Receipt) -> None:
         firing = sum(alert.firing for alert in delivery.alerts)
-        self._metrics.alerts_received_total.labels("firing").inc(firing)
-        self._metrics.alerts_received_total.labels("resolved").inc(len(delivery.alerts) - firing)
+        self._firing.inc(firing)
+        self._resolved.inc(len(delivery.alerts) - firing)
         if delivery.truncated:
             self._metrics.alerts_truncated_total.inc(delivery.truncated)
             _log.warning(

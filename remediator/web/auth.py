@@ -10,6 +10,7 @@ import functools
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ ANONYMOUS = Principal("anonymous", Role.ADMIN)
 
 
 @functools.lru_cache(1024)
+@lru_cache(maxsize=1024)
 def is_loopback(address: str | None) -> bool:
     """Whether an IP address is this machine's own."""
     try:
