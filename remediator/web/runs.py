@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from remediator.crashpoint import crashpoint
 from remediator.log import logger
 from remediator.run import Run, State
 from remediator.web.answers import answer
@@ -60,6 +61,7 @@ async def _vote(call: Call, *, yes: bool) -> web.Response:
     vote = await call.body(Vote)
     run_id = call.path("id")
     run = await call.service.store.vote(run_id, vote.digest, call.who.actor, yes, vote.comment)
+    crashpoint("approval.after_vote")
     _log.info("approved" if yes else "rejected", run=run_id, actor=call.who.actor, digest=vote.digest)
     call.service.wake()
     return await _shown(call, run)
