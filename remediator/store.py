@@ -121,6 +121,24 @@ class Counts(NamedTuple):
     audit_records: int
 
 
+class Pruned(NamedTuple):
+    """What one call of ``prune`` removed. ``more`` says that the next call will find something to remove as well."""
+
+    deliveries: int
+    runs: int
+    effects: int
+    incidents: int
+    records: int
+    more: bool
+    doubt: str
+    """Why old records of the audit stay (they are not as they were written), or empty."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was removed."""
+        return any(self[:5])
+
+
 class Store(Protocol):
     """Durable state. One instance per process; every verb may be called concurrently."""
 
@@ -164,7 +182,11 @@ class Store(Protocol):
         ...
 
     async def save(self, run: Run, *entries: Entry) -> Run:
-        """Write ``run`` as moved and its audit entries. Raises Lost when epoch or version differ."""
+        """Write ``run`` as moved and its audit entries. Raises Lost when epoch or version differ.
+
+        Here as in ``conclude`` and ``ask``: a run that goes to wait (held, verifying) and whose incident ended while
+        it was with its owner is due at once.
+        """
         ...
 
     async def licence(self, request: LicenceRequest) -> Licence | Refusal:
@@ -257,6 +279,16 @@ class Store(Protocol):
 
     def audit_stream(self) -> AsyncIterator[AuditRecord]:
         """Every record in rising order, for verification and export."""
+        ...
+
+    # retention
+    async def prune(self, keep: float, most: int) -> Pruned:
+        """Remove, in one short transaction, some of what ended more than ``keep`` seconds ago, and record it.
+
+        Up to ``most`` each of ended runs with all that hangs on them, of closed incidents without a run, and of
+        deliveries; and the oldest whole segment of the audit if its chain is right. Never a run that is live or needs
+        a person, never an open incident, never what a limit within ``keep`` counts.
+        """
         ...
 
     async def backlog(self) -> int:

@@ -95,12 +95,11 @@ class Outside:
         if fault.startswith("slow "):
             await asyncio.sleep(float(fault.removeprefix("slow ")))
         do()
-        self.effects.append(
-            invariants.Effect(
-                run=context.run_id, step=context.step, attempt=context.attempt, target=self.name,
-                subject=thing, kind=action.effect, begun=begun, ended=context.clock.now(),
-            )  # fmt: skip
-        )
+        done = invariants.Effect(
+            run=context.run_id, step=context.step, attempt=context.attempt, target=self.name,
+            subject=thing, kind=action.effect, begun=begun, ended=context.clock.now(),
+        )  # fmt: skip
+        self.effects.append(done)
         if fault == "lost reply":
             raise ConnectionResetError("connection reset before the reply arrived")
         if fault == "no answer":

@@ -123,6 +123,9 @@ def _moves(history: History, run: Run) -> None:
         elif event == "approval.requested":
             assert state == "running", f"{where}: asked while {state}"
             state = "held"
+        elif event == "approval.rejected":
+            assert state == "held", f"{where}: rejected while {state}"
+            state = "denied"
         elif event in ("effect.intent", "effect.outcome"):
             assert state == "running", f"{where}: acts while {state}"
         elif event.startswith("run."):

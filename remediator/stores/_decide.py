@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from remediator.audit import Entry
@@ -59,6 +60,17 @@ def gone(ended_at: float | None) -> Refusal | None:
     if ended_at is None:
         return None
     return Refusal("cancel", "resolved", "the alert resolved before this effect began")
+
+
+def waits(run: Run, was: str, woken: bool, ended_at: float | None, acting: bool, *, now: float) -> Run:
+    """``run`` as it goes to wait (held or verifying), due at once if its incident ended while it was with its owner.
+
+    ``was`` is its state in the store, ``woken`` whether it was made due after its owner last wrote it, ``acting``
+    whether another licence of it has no outcome yet: such a run waits for its target, not for its alert.
+    """
+    if ended_at is None or acting or not (was == "running" or woken):
+        return run
+    return replace(run, wake_at=min(now, run.wake_at))
 
 
 def over_limit(limit: Limit, count: int, until: float | None) -> Refusal | None:

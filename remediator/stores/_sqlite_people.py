@@ -12,7 +12,7 @@ from remediator.run import Run
 from remediator.store import Approval, Pause
 from remediator.stores import _people
 from remediator.stores._rows import RUN, read_approval, read_run
-from remediator.stores._sqlite_write import end_run, write_run
+from remediator.stores._sqlite_write import end_run, still_waits, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 _APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
@@ -41,7 +41,7 @@ def _run(transaction: Transaction, run_id: str) -> Run:
 
 def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequence[Entry]) -> Run:
     """Hold the run and ask; an open question about other changes is superseded."""
-    written = write_run(transaction, run)
+    written = write_run(transaction, still_waits(transaction, run))
     transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = ? AND state = 'pending'", run.id)
     transaction.run(
         f"INSERT INTO approval ({_APPROVAL}) VALUES (?,?,?,?,'pending',?,?,?)",  # noqa: S608

@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from remediator.action import canonical_json
@@ -14,7 +13,7 @@ from remediator.audit import Entry
 from remediator.errors import Lost, NotFound
 from remediator.guard import Limit
 from remediator.ids import Ids
-from remediator.run import Lock, Run, State
+from remediator.run import Lock, Run
 from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
 from remediator.stores import _decide
 from remediator.stores._rows import (
@@ -27,7 +26,7 @@ from remediator.stores._rows import (
     read_run,
 )
 from remediator.stores._sqlite_people import all_pauses, newest_approval
-from remediator.stores._sqlite_write import end_run, moved_on, write_run
+from remediator.stores._sqlite_write import end_run, moved_on, still_waits, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 _PAGE = 64
@@ -134,12 +133,7 @@ def renew(transaction: Transaction, runs: Sequence[Run], lease: float) -> Collec
 
 def save(transaction: Transaction, run: Run, entries: Sequence[Entry]) -> Run:
     """Write a moved run, if this owner still has it, and record."""
-    if run.state is State.VERIFYING:
-        woken, claimed = transaction.one("SELECT wake_at, updated_at FROM run WHERE id = ?", run.id)
-        if woken > claimed:
-            # The incident ended while this owner was looking: look again at once, not at the next turn.
-            run = replace(run, wake_at=min(woken, run.wake_at))
-    written = write_run(transaction, run)
+    written = write_run(transaction, still_waits(transaction, run))
     end_run(transaction, run)
     transaction.record(*entries)
     return written
@@ -232,7 +226,7 @@ def conclude(
     entries: Sequence[Entry],
 ) -> Run:
     """Write what came of a licence with the run's next state."""
-    written = write_run(transaction, run)
+    written = write_run(transaction, still_waits(transaction, run, effect_id))
     found = transaction.run(
         "UPDATE effect SET state = ?, outcome = ?, finished_at = ? WHERE id = ? AND run_id = ?",
         state,

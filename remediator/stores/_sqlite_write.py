@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from remediator.action import canonical_json
 from remediator.errors import Lost, NotFound, StateError
-from remediator.run import SOURCES, Run
+from remediator.run import SOURCES, Run, State
+from remediator.stores import _decide
 from remediator.stores._sqlite_writer import Transaction
 
 _SOURCES = {to: json.dumps(states) for to, states in SOURCES.items()}
@@ -58,3 +59,20 @@ def end_run(transaction: Transaction, run: Run) -> None:
     """If the run has ended, so has the time in which its effects keep others waiting."""
     if not run.live:
         transaction.run("UPDATE effect SET over_at = ? WHERE run_id = ? AND over_at IS NULL", transaction.now, run.id)
+
+
+def still_waits(transaction: Transaction, run: Run, concluded: str = "") -> Run:
+    """The run as it goes to wait; due at once if its incident ended while its owner was busy with it.
+
+    ``concluded`` is the licence whose outcome is written in this transaction.
+    """
+    if run.state not in (State.HELD, State.VERIFYING):
+        return run
+    row = transaction.one(
+        "SELECT r.state, r.wake_at > r.updated_at, i.ended_at,"
+        " EXISTS (SELECT 1 FROM effect WHERE run_id = r.id AND state = 'intent' AND id <> ?)"
+        " FROM run AS r JOIN incident AS i ON i.id = r.incident_id WHERE r.id = ?",
+        concluded,
+        run.id,
+    )
+    return run if row is None else _decide.waits(run, *row, now=transaction.now)
