@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 
 POINTS: tuple[str, ...] = (
     "store.before_commit",
@@ -42,12 +43,26 @@ _name, _left = _armed(os.environ.get("REMEDIATOR_CRASHPOINT", ""))
 
 def crashpoint(name: str) -> None:
     """Die here if the environment says so. Does nothing in production."""
-    if _name and name == _name:
-        _die()
+    if _passage is not None:
+        _passage(name)
 
 
-def _die() -> None:
+def on_passage(passage: Callable[[str], None] | None) -> None:
+    """Call ``passage`` with the name of every crash point that is passed, instead of dying; None: pass in peace.
+
+    For simulations, in which many processes live in one and only some of them die.
+    """
+    global _passage
+    _passage = passage
+
+
+def _die(name: str) -> None:
     global _left
+    if name != _name:
+        return
     _left -= 1
     if _left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+_passage: Callable[[str], None] | None = _die if _name else None

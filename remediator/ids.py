@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from remediator.clock import Clock
@@ -21,10 +22,14 @@ class Ids(Protocol):
 
 
 class SystemIds:
-    """Identifiers from the clock and the operating system's randomness; rising within one process."""
+    """Identifiers from the clock and the operating system's randomness; rising within one process.
 
-    def __init__(self, clock: Clock) -> None:
+    ``randomness`` gives that many random bytes; a simulation gives it a seed.
+    """
+
+    def __init__(self, clock: Clock, randomness: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
+        self._randomness = randomness
         self._millisecond, self._low = 0, 0
         self._prefix = _encode_time(0)
         self._random, self._at = b"", 0
@@ -50,7 +55,7 @@ class SystemIds:
     def _take(self, size: int) -> int:
         # Every call of the operating system lets another thread run first: one call serves many identifiers.
         if self._at + size > len(self._random):
-            self._random, self._at = os.urandom(4096), 0
+            self._random, self._at = self._randomness(4096), 0
         self._at += size
         return int.from_bytes(self._random[self._at - size : self._at], "big")
 
