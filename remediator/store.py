@@ -6,7 +6,7 @@ StoreUnavailable when the store cannot answer; what else they raise stands at ea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -153,6 +153,13 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Prove that a commit is possible now."""
+        ...
+
+    def on_wake(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called, in this event loop, when another process has made something due.
+
+        Only a hint: it may come late, twice or never, and whoever asks for it polls as well.
+        """
         ...
 
     # intake

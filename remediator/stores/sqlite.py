@@ -170,6 +170,9 @@ class SqliteStore:
 
         await self._write(operation)
 
+    def on_wake(self, callback: Callable[[], None]) -> None:
+        """Nothing: the file's lock is ours, so there is no other process that could make something due."""
+
     async def _write(self, operation: Callable[[Transaction], R]) -> R:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
