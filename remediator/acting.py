@@ -93,8 +93,6 @@ async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
         _count(line, ready.step.uses, "done", started)
         await _conclude_applied(line, plan, ready, effect, outcome)
         await settle(line, plan, ready)
-    finally:
-        line.lease.acting = False
 
 
 def _count(line: Line, action: str, outcome: str, started: float) -> None:
@@ -261,7 +259,6 @@ async def settle(line: Line, plan: Plan, ready: Ready) -> None:
     rule, index = plan.rule, ready.index
     if line.step(rule, index)["state"] == "done":
         return
-    line.lease.acting = False
     end = line.clock.monotonic() + ready.step.timeout
     while True:
         try:
@@ -363,6 +360,8 @@ async def _record(
         except StoreUnavailable as error:
             _log.error("what came of an effect cannot be recorded yet", effect=effect.id, error=str(error))
             await asyncio.sleep(_RECORD_EVERY)
+    # Only now: a cancelled effect must not be handed back as if it had never begun.
+    line.lease.acting = False
     crashpoint("engine.after_conclude")
     for position, known in enumerate(line.effects):
         if known.id == effect.id:

@@ -69,7 +69,13 @@ class Outside:
     keys: dict[str, int] = field(default_factory=dict)
     """Idempotency keys that were seen, and how many requests carried each."""
     faults: deque[str] = field(default_factory=deque)
-    """What becomes of the next requests: refused, denied, lost request, lost reply, slow, slow N, bug, or fine."""
+    """What becomes of the next requests.
+
+    ``refused``, ``denied``, ``lost request``, ``lost reply`` (``and gone``: nobody can be asked afterwards),
+    ``no answer``, ``slow N``, ``bug``, ``stopped N`` (our process stands still right before it sends), or ``fine``.
+    """
+    then: Callable[[], None] = lambda: None
+    """Called whenever something took place."""
     away: bool = False
     """Nothing can be read."""
     requests: int = 0
@@ -80,9 +86,11 @@ class Outside:
 
     async def carry_out(self, context: ActionContext, action: Action[Any], thing: str, do: Callable[[], None]) -> None:
         """One request on its way out and back."""
+        fault = self.faults.popleft() if self.faults else "fine"
+        if fault.startswith("stopped ") and isinstance(context.clock, LoopClock):
+            context.clock.skip(float(fault.removeprefix("stopped ")))
         context.check_deadline()
         self.requests += 1
-        fault = self.faults.popleft() if self.faults else "fine"
         if fault == "refused":
             raise TemporaryError("connection refused", reason="refused")
         if fault == "denied":
@@ -100,7 +108,10 @@ class Outside:
             subject=thing, kind=action.effect, begun=begun, ended=context.clock.now(),
         )  # fmt: skip
         self.effects.append(done)
-        if fault == "lost reply":
+        self.then()
+        if fault == "lost reply and gone":
+            self.away = True
+        if fault.startswith("lost reply"):
             raise ConnectionResetError("connection reset before the reply arrived")
         if fault == "no answer":
             await asyncio.sleep(1e9)
@@ -467,6 +478,12 @@ class House:
         records = await self.store.audit(run=run_id, event=event, limit=10_000)
         return [json.loads(record.body)["detail"] for record in records]
 
+    def disk(self, *, full: bool) -> None:
+        """From now on the database cannot be written, or can again."""
+        writer = self.store._writer
+        assert writer is not None
+        writer.connection.execute(f"PRAGMA query_only = {int(full)}")
+
     @property
     def effects(self) -> list[invariants.Effect]:
         """Everything that was truly done outside, in order."""
@@ -475,8 +492,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(rules: str, *targets: Place, work: bool = True, **options: Any) -> AsyncIterator[House]:
-    """A running house. At the end its worker is drained and every invariant is checked."""
+async def house(
+    rules: str, *targets: Place, work: bool = True, check: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[House]:
+    """A running house. At the end its worker is drained and every invariant is checked, with ``check``'s bounds."""
     Gate.answers.clear()
     made = House(rules, *targets, **options)
     outsides = {id(target.outside): target.outside for target in made.places.values()}
@@ -489,7 +508,7 @@ async def house(rules: str, *targets: Place, work: bool = True, **options: Any) 
         await made.worker.drain(5.0)
         outsides |= {id(target.outside): target.outside for target in made.places.values()}
         effects = [effect for outside in outsides.values() for effect in outside.effects]
-        await invariants.check(made.store, effects, receipts=made.receipts)
+        await invariants.check(made.store, effects, receipts=made.receipts, **(check or {}))
     finally:
         await made.worker.drain(0.0)
         await made.store.close()
