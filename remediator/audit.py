@@ -77,13 +77,18 @@ def chain(previous: bytes, body: str) -> bytes:
 
 
 class Verification(NamedTuple):
-    """The answer of ``verify``. ``at`` is the sequence of the first record that is wrong, or 0."""
+    """The answer of ``verify``. ``at`` is the sequence of the first record that is wrong, or 0.
+
+    ``records`` is the length of the chain with the oldest ``removed`` ones, which retention took and which are not
+    verified any more (anchor.py tells whether they were); so ``records`` and ``head`` always make an anchor.
+    """
 
     ok: bool
     records: int
     head: str
     at: int
     message: str
+    removed: int = 0
 
 
 def verify(records: Iterable[AuditRecord], *, first: int = 1, previous: bytes = GENESIS) -> Verification:

@@ -90,3 +90,64 @@ def test_what_verify_prints_is_an_anchor() -> None:
     """The JSON of a verification can be kept and given back as it is."""
     found = _walk(_chain(3), 2).result()
     assert read_anchor(json.dumps(found._asdict())) == Anchor(3, found.head)
+
+
+def _pruned(removed: int, **told: object) -> list[AuditRecord]:
+    """A chain of nine records of which retention has removed the first ones, with the record of that removal."""
+    head, records = GENESIS, list[AuditRecord]()
+    for number in range(1, 10):
+        entry = Entry(event="x", actor="y")
+        if number == 8:
+            audit = {"first": 1, "last": removed, "head": records[removed - 1].digest, **told}
+            entry = Entry(event="storage.pruned", actor="y", detail={"audit": audit})
+        record, head = seal(entry, number, 1.7e9 + number, head)
+        records.append(record)
+    return records
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_pruned_chain_is_whole_from_where_it_begins(size: int) -> None:
+    """What retention removed is told with its numbers and its day, and the rest is verified up to the end."""
+    chain = _pruned(3)
+    found = _walk(chain[3:], size).result()
+    assert (found.ok, found.records, found.head, found.removed) == (True, 9, chain[-1].digest, 3)
+    assert found.message == "records 1 to 3 were removed on 2023-11-14T22:13:28Z; the chain is whole from 4 to 9"
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize(("left", "why"), [(4, "other numbers"), (2, "other numbers"), (8, "the record is gone")])
+def test_a_chain_whose_beginning_was_cut_is_found(size: int, left: int, why: str) -> None:
+    """Whoever deletes the oldest records by hand leaves no record that says so: the chain is not whole."""
+    found = _walk(_pruned(3)[left:], size).result()
+    assert (found.ok, found.at) == (False, 1), why
+    assert f"records 1 to {left} are missing, and no record says that they were removed" in found.message
+
+
+@pytest.mark.parametrize("told", [{"head": "a" * 64}, {"last": 2}, {"last": "3"}, {"head": None}])
+def test_a_record_of_another_removal_proves_nothing(told: dict[str, object]) -> None:
+    """The record of the removal must name the very digest that the first record that is left follows."""
+    assert not _walk(_pruned(3, **told)[3:], 2).result().ok
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_anchors_of_a_pruned_chain(size: int) -> None:
+    """An anchor at or after the removal is compared as ever; one that cannot be compared any more proves nothing."""
+    chain = _pruned(3)
+
+    def fits(records: int, head: str) -> bool:
+        return _walk(chain[3:], size, Anchor(records, head)).result().ok
+
+    assert fits(0, GENESIS.hex()) and fits(3, chain[2].digest) and fits(4, chain[3].digest) and fits(9, chain[8].digest)
+    assert not fits(3, "a" * 64) and not fits(9, "a" * 64) and not fits(10, "a" * 64)
+    old = _walk(chain[3:], size, Anchor(2, chain[1].digest)).result()
+    assert (old.ok, old.at) == (False, 2)
+    assert "compare with a newer anchor" in old.message
+    assert read_anchor(json.dumps(_walk(chain[3:], size).result()._asdict())) == Anchor(9, chain[8].digest)
+
+
+@pytest.mark.parametrize("previous", ["", "A" * 64, "a" * 63, "x" * 64])
+def test_a_beginning_that_follows_nothing_is_found(previous: str) -> None:
+    """A first record whose predecessor is no digest is the beginning of no chain."""
+    chain = _pruned(3)
+    found = _walk([chain[3]._replace(previous=previous), *chain[4:]], 3).result()
+    assert (found.ok, found.message) == (False, "record 1 is missing: record 4 follows")

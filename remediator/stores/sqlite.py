@@ -24,8 +24,8 @@ from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.run import Run, State
-from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Refusal
-from remediator.stores import _sqlite_intake, _sqlite_people, _sqlite_runs
+from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
+from remediator.stores import _sqlite_intake, _sqlite_people, _sqlite_retention, _sqlite_runs
 from remediator.stores._rows import (
     AUDIT,
     EFFECT,
@@ -436,6 +436,21 @@ class SqliteStore:
             for record in records:
                 yield record
             after = records[-1].sequence
+
+    # retention -------------------------------------------------------------------------------------------------------
+
+    async def prune(self, keep: float, most: int) -> Pruned:
+        """Remove some of what is old. Raises StoreUnavailable while the host's clock is behind."""
+
+        def operation(transaction: Transaction) -> Pruned:
+            done = _sqlite_retention.prune(transaction, keep, most)
+            if done.incidents:
+                self._known.forget()
+            return done
+
+        return await self._act(operation)
+
+    # figures ---------------------------------------------------------------------------------------------------------
 
     async def backlog(self) -> int:
         """How many runs are queued, held or running."""

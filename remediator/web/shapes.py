@@ -210,6 +210,8 @@ class Verified(TypedDict):
     head: str
     at: int
     message: str
+    removed: int
+    """How many of the oldest records retention has taken."""
 
 
 class RunList(TypedDict):

@@ -15,6 +15,7 @@ from tests.stores.conformance.licences import Licences
 from tests.stores.conformance.life import Life
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
+from tests.stores.conformance.retention import Retention
 
 
 @pytest.fixture(params=["memory", "threads"])
@@ -28,5 +29,5 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.close()
 
 
-class TestSqlite(Intake, Claims, Licences, People, Record, Life):
+class TestSqlite(Intake, Claims, Licences, People, Record, Retention, Life):
     """The one suite that every store must pass."""

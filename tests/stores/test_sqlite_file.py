@@ -14,7 +14,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from remediator.audit import verify
+from remediator.audit import Entry, verify
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.run import State
 from remediator.store import Pause
@@ -278,6 +278,42 @@ async def test_an_owner_who_removes_the_triggers_is_found_out(tmp_path: Path) ->
     async with opened(path) as bench:
         answer = await bench.verified()
         assert (answer.ok, answer.at) == (False, 1)
+
+
+@pytest.mark.parametrize("number", [1, 500, 1000])
+async def test_a_broken_segment_is_not_removed(tmp_path: Path, number: int) -> None:
+    """Retention removes no record that somebody has changed, and none after it: that would remove the evidence."""
+    path = tmp_path / "store.db"
+    async with opened(path) as bench:
+        await bench.store.append(*(Entry(event="x", actor="y", detail={"n": n}) for n in range(2500)))
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TRIGGER audit_no_update")
+    connection.execute("UPDATE audit SET body = replace(body, '\"y\"', '\"z\"') WHERE sequence = ?", (number,))
+    connection.commit()
+    connection.close()
+    async with opened(path) as bench:
+        bench.clock.pass_(500 * 86400)
+        done = await bench.store.prune(400 * 86400, 100)
+        assert (done.records, done.more) == (0, False)
+        assert f"record {number} was changed" in done.doubt
+        assert len(await bench.records()) == 2500
+
+
+async def test_only_a_removal_removes(tmp_path: Path) -> None:
+    """What retention has removed stays told in the file, and the rest of the audit is as final as before."""
+    path = tmp_path / "store.db"
+    async with opened(path) as bench:
+        await bench.store.append(*(Entry(event="x", actor="y", detail={"n": n}) for n in range(1500)))
+        bench.clock.pass_(500 * 86400)
+        assert (await bench.store.prune(400 * 86400, 100)).records == 1000
+    connection = sqlite3.connect(path)
+    for statement in ("DELETE FROM audit WHERE sequence = 1001", "DELETE FROM audit"):
+        with pytest.raises(sqlite3.IntegrityError, match="audit records are never removed"):
+            connection.execute(statement)
+    for statement in ("DELETE FROM audit_segment", "UPDATE audit_segment SET last = 2000"):
+        with pytest.raises(sqlite3.IntegrityError, match="what was removed stays told"):
+            connection.execute(statement)
+    connection.close()
 
 
 async def test_a_store_of_a_newer_program_is_refused(tmp_path: Path) -> None:

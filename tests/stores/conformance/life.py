@@ -51,6 +51,7 @@ def every_verb(bench: Bench, claim: Any) -> dict[str, Callable[[], Awaitable[Any
         "append": lambda: store.append(Entry(event="x", actor="x")),
         "audit": store.audit,
         "audit_stream": lambda: _drain(store),
+        "prune": lambda: store.prune(86400.0, 1),
         "backlog": store.backlog,
         "counts": store.counts,
     }
