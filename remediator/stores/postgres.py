@@ -1,0 +1,381 @@
+"""The store for several replicas: one PostgreSQL database, every verb one transaction, no clock but the database's.
+
+Sources: postgresql.org/docs/current/explicit-locking.html (row and advisory locks), sql-select.html (SKIP LOCKED),
+sql-notify.html, runtime-config-client.html (time-outs). What is locked, and in which order, stands in docs/adr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from remediator.arrival import Arrival, Receipt
+from remediator.audit import AuditRecord, Entry
+from remediator.clock import Clock
+from remediator.errors import NotFound, StoreUnavailable
+from remediator.guard import Limit
+from remediator.ids import Ids
+from remediator.incident import Incident
+from remediator.run import Run, State
+from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Refusal
+from remediator.stores import _postgres_intake, _postgres_migrate, _postgres_people, _postgres_runs
+from remediator.stores._gather import Gatherer
+from remediator.stores._postgres_connect import Address
+from remediator.stores._postgres_database import Database, Name
+from remediator.stores._postgres_session import Session, Transaction
+from remediator.stores._postgres_wake import Listener
+from remediator.stores._rows import (
+    AUDIT,
+    EFFECT,
+    INCIDENT,
+    RUN,
+    read_audit,
+    read_effect,
+    read_incident,
+    read_run,
+)
+
+R = TypeVar("R")
+_BATCH = 2000
+"""How many alerts share one commit at most; as many as one delivery may hold."""
+
+
+class PostgresStore:
+    """``Store`` on PostgreSQL 13 or newer, for any number of replicas.
+
+    ``clock`` is used for nothing that is decided: ``ids`` alone come from the host. ``tolerance`` is that of
+    SqliteStore. ``password_file`` is read for every new connection. Times are seconds: ``connect_timeout`` for a
+    connection, ``acquire_timeout`` for a place in the pool, ``command_timeout`` for a statement (told to the server
+    too), ``verb_timeout`` for a whole verb, after which it raises StoreUnavailable; ``idle_timeout`` is how long a
+    frozen replica can keep others waiting. ``pool_size`` connections are used at most, and one more to listen.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        ids: Ids,
+        tolerance: float = 60.0,
+        schema: str = "remediator",
+        password_file: str = "",
+        pool_size: int = 10,
+        connect_timeout: float = 2.0,
+        acquire_timeout: float = 3.0,
+        command_timeout: float = 3.0,
+        verb_timeout: float = 4.5,
+        idle_timeout: float = 2.0,
+    ) -> None:
+        self._address = Address(
+            url=url,
+            schema=schema,
+            password_file=password_file,
+            connect=connect_timeout,
+            statement=command_timeout,
+            idle=idle_timeout,
+        )
+        self._clock = clock
+        self._ids = ids
+        self._tolerance = tolerance
+        self._pool = (pool_size, acquire_timeout, verb_timeout)
+        self._database: Database | None = None
+        self._gatherer: Gatherer | None = None
+        self._listener: Listener | None = None
+        self._callbacks: list[Callable[[], None]] = []
+
+    # life ------------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, bring the schema up to date if this role may, and listen.
+
+        Raises StoreError that says what to do, and then holds nothing.
+        """
+        await _postgres_migrate.ensure(self._address)
+        size, acquire, verb = self._pool
+        self._database = Database(self._address, size=size, acquire=acquire, verb=verb)
+        await self._database.open()
+        self._gatherer = Gatherer(self._intake, most=_BATCH)
+        self._listener = Listener(self._address, self._woken)
+        self._listener.start()
+
+    async def close(self) -> None:
+        """Finish what was submitted and close every connection."""
+        database, gatherer, listener = self._database, self._gatherer, self._listener
+        self._gatherer = self._listener = None
+        if listener is not None:
+            await listener.stop()
+        if gatherer is not None:
+            await gatherer.finished()
+        self._database = None
+        if database is not None:
+            await database.close()
+
+    def on_wake(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever a replica has committed something that may be due, this one included."""
+        self._callbacks.append(callback)
+
+    def _woken(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+    async def ping(self) -> None:
+        """Commit a row: what changes nothing would not reach the disk and prove nothing."""
+        await self._read(lambda session: session.run("UPDATE pulse SET at = remediator_now()"))
+
+    async def _write(
+        self, work: Callable[[Transaction], Awaitable[R]], *, alone: Sequence[Name] = (), shared: Sequence[Name] = ()
+    ) -> R:
+        if self._database is None:
+            raise StoreUnavailable("the store is not open")
+        return await self._database.write(work, alone=alone, shared=shared)
+
+    async def _read(self, work: Callable[[Session], Awaitable[R]]) -> R:
+        if self._database is None:
+            raise StoreUnavailable("the store is not open")
+        return await self._database.read(work)
+
+    # intake ----------------------------------------------------------------------------------------------------------
+
+    async def intake(self, arrival: Arrival) -> Receipt:
+        """Commit one delivery; deliveries that wait at the same time share the commit."""
+        if self._gatherer is None:
+            raise StoreUnavailable("the store is not open")
+        return await self._gatherer.submit(arrival)
+
+    async def _intake(self, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        alone, shared = _postgres_intake.locks(_postgres_intake.keys_of(arrivals))
+        return await self._write(
+            lambda t: _postgres_intake.intake(t, arrivals, self._ids, self._tolerance), alone=alone, shared=shared
+        )
+
+    async def remember(self, rules: Mapping[str, str], *entries: Entry) -> None:
+        """Keep rule bodies by digest."""
+
+        async def work(transaction: Transaction) -> None:
+            digests = sorted(rules)
+            await transaction.run(
+                "INSERT INTO rule_version (digest, body, seen_at) SELECT r.digest, r.body, remediator_now()"
+                " FROM unnest($1::text[], $2::text[]) AS r (digest, body) ON CONFLICT DO NOTHING",
+                digests,
+                [rules[digest] for digest in digests],
+            )
+            transaction.record(*entries)
+
+        await self._write(work)
+
+    async def rule_body(self, digest: str) -> str:
+        """The body kept under ``digest``. Raises NotFound."""
+        row = await self._read(lambda s: s.one("SELECT body FROM rule_version WHERE digest = $1", digest))
+        if row is None:
+            raise NotFound(f"no rule with digest {digest}")
+        return str(row[0])
+
+    # runs ------------------------------------------------------------------------------------------------------------
+
+    async def claim(self, owner: str, lease: float, most: int) -> Sequence[Claim]:
+        """Take due runs; replicas choose one after the other."""
+        return await self._write(
+            lambda t: _postgres_runs.claim(t, owner, lease, most), alone=[_postgres_runs.CLAIMING]
+        )
+
+    async def renew(self, runs: Sequence[Run], lease: float) -> Collection[str]:
+        """Lengthen leases; the ids of runs that are no longer ours."""
+        return await self._read(lambda session: _postgres_runs.renew(session, runs, lease))
+
+    async def save(self, run: Run, *entries: Entry) -> Run:
+        """Write a moved run with its entries. Raises Lost."""
+        return await self._write(lambda transaction: _postgres_runs.save(transaction, run, entries))
+
+    async def licence(self, request: LicenceRequest) -> Licence | Refusal:
+        """The licence transaction. Raises Lost."""
+        return await self._write(
+            lambda transaction: _postgres_runs.licence(transaction, request, self._ids),
+            alone=_postgres_runs.scopes(request),
+            shared=[_postgres_people.PAUSES],
+        )
+
+    async def conclude(
+        self, run: Run, effect_id: str, state: str, outcome: Mapping[str, Any], *entries: Entry
+    ) -> Run:
+        """Write an outcome and the run's next state. Raises Lost."""
+        return await self._write(lambda t: _postgres_runs.conclude(t, run, effect_id, state, outcome, entries))
+
+    async def late(self, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry) -> None:
+        """Append evidence of an owner that lost its run."""
+        await self._write(lambda transaction: _postgres_runs.late(transaction, effect_id, state, outcome, entry))
+
+    async def within(
+        self, limits: Sequence[Limit], run: Run, incident_key: str, targets: Sequence[str]
+    ) -> Refusal | None:
+        """Whether the limits would allow a licence now."""
+
+        async def work(session: Session) -> Refusal | None:
+            for target in targets or ("",):
+                refusal = await _postgres_runs.over(session, limits, run, incident_key, target)
+                if refusal is not None:
+                    return refusal
+            return None
+
+        return await self._read(work)
+
+    async def next_due(self) -> float | None:
+        """When the next run that nobody holds becomes due, by the database's clock."""
+        row = await self._read(
+            lambda s: s.one(
+                "SELECT wake_at FROM run WHERE state IN ('queued','held','verifying') AND lease_until = 0"
+                " ORDER BY wake_at LIMIT 1"
+            )
+        )
+        return None if row is None else float(row[0])
+
+    async def run(self, run_id: str) -> Run:
+        """One run, or the newest for ``@latest``. Raises NotFound."""
+        if run_id == "@latest":
+            row = await self._read(lambda s: s.one(f"SELECT {RUN} FROM run ORDER BY id DESC LIMIT 1"))  # noqa: S608
+        else:
+            row = await self._read(lambda s: s.one(f"SELECT {RUN} FROM run WHERE id = $1", run_id))  # noqa: S608
+        if row is None:
+            raise NotFound(f'there is no run "{run_id}"')
+        return read_run(row)
+
+    async def runs(
+        self, *, states: Sequence[State] = (), rule: str = "", incident: str = "", before: str = "", limit: int = 100
+    ) -> Sequence[Run]:
+        """Runs, newest first."""
+        where = _Where()
+        if states:
+            where.add("state = ANY({})", [state.value for state in states])
+        for column, value in (("rule", rule), ("incident_id", incident)):
+            if value:
+                where.add(f"{column} = {{}}", value)
+        if before:
+            where.add("id < {}", before)
+        rows = await self._read(
+            lambda s: s.all(f"SELECT {RUN} FROM run {where} ORDER BY id DESC LIMIT {limit:d}", *where.values)  # noqa: S608
+        )
+        return [read_run(row) for row in rows]
+
+    async def effects(self, run_id: str) -> Sequence[EffectRow]:
+        """The licences of a run, oldest first."""
+        sql = f"SELECT {EFFECT} FROM effect WHERE run_id = $1 ORDER BY ordinal"  # noqa: S608
+        return [read_effect(row) for row in await self._read(lambda s: s.all(sql, run_id))]
+
+    async def incident(self, incident_id: str) -> Incident:
+        """One incident. Raises NotFound."""
+        found = await self.incidents_of((incident_id,))
+        if incident_id not in found:
+            raise NotFound(f'there is no incident "{incident_id}"')
+        return found[incident_id]
+
+    async def incidents(self, *, open_only: bool = False, before: str = "", limit: int = 100) -> Sequence[Incident]:
+        """Incidents, newest first."""
+        where = "ended_at IS NULL" if open_only else "true"
+        sql = f"SELECT {INCIDENT} FROM incident WHERE {where} AND id < $1 ORDER BY id DESC LIMIT $2"  # noqa: S608
+        return [read_incident(row) for row in await self._read(lambda s: s.all(sql, before or "~", limit))]
+
+    async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
+        """Incidents by id."""
+        sql = f"SELECT {INCIDENT} FROM incident WHERE id = ANY($1::text[])"  # noqa: S608
+        return {row[0]: read_incident(row) for row in await self._read(lambda s: s.all(sql, sorted(ids)))}
+
+    # people ----------------------------------------------------------------------------------------------------------
+
+    async def ask(self, run: Run, approval: Approval, *entries: Entry) -> Run:
+        """Hold a run and ask people. Raises Lost."""
+        return await self._write(lambda transaction: _postgres_people.ask(transaction, run, approval, entries))
+
+    async def approval(self, run_id: str) -> Approval | None:
+        """The newest question of a run, or None."""
+        return await self._read(lambda session: _postgres_people.newest_approval(session, run_id))
+
+    async def vote(self, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
+        """A person's answer. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _postgres_people.vote(t, run_id, digest, actor, yes, comment))
+
+    async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person cancels what has not begun. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _postgres_people.cancel(t, run_id, actor, comment))
+
+    async def pause(self, pause: Pause) -> None:
+        """Engage or replace a pause; licences that are being given are waited for, and none follows."""
+        await self._write(lambda t: _postgres_people.pause(t, pause), alone=[_postgres_people.PAUSES])
+
+    async def resume(self, scope: str, actor: str, comment: str) -> None:
+        """Release a pause. Raises NotFound."""
+        await self._write(lambda t: _postgres_people.resume(t, scope, actor, comment), alone=[_postgres_people.PAUSES])
+
+    async def pauses(self) -> Sequence[Pause]:
+        """Pauses in force, whichever replica was told."""
+
+        async def work(session: Session) -> Sequence[Pause]:
+            pauses = await _postgres_people.all_pauses(session)
+            now = await session.now() if pauses else 0.0
+            return [pause for pause in pauses if pause.until is None or pause.until > now]
+
+        return await self._read(work)
+
+    # audit -----------------------------------------------------------------------------------------------------------
+
+    async def append(self, *entries: Entry) -> None:
+        """Record what moves no run."""
+
+        async def work(transaction: Transaction) -> None:
+            transaction.record(*entries)
+
+        await self._write(work)
+
+    async def audit(
+        self, *, after: int = 0, before: int = 0, limit: int = 100, run: str = "", rule: str = "", event: str = ""
+    ) -> Sequence[AuditRecord]:
+        """Records in rising order after ``after``, or falling below ``before``."""
+        where = _Where()
+        where.add("sequence < {}" if before else "sequence > {}", before or after)
+        for column, value in (("run_id", run), ("rule", rule), ("event", event)):
+            if value:
+                where.add(f"{column} = {{}}", value)
+        order = "DESC" if before else "ASC"
+        sql = f"SELECT {AUDIT} FROM audit {where} ORDER BY sequence {order} LIMIT {limit:d}"  # noqa: S608
+        return [read_audit(row) for row in await self._read(lambda s: s.all(sql, *where.values))]
+
+    async def audit_stream(self) -> AsyncIterator[AuditRecord]:
+        """Every record in rising order, a thousand at a time."""
+        after = 0
+        while records := await self.audit(after=after, limit=1000):
+            for record in records:
+                yield record
+            after = records[-1].sequence
+
+    async def backlog(self) -> int:
+        """How many runs are queued, held or running."""
+        sql = "SELECT count(*) FROM run WHERE state = ANY('{queued,held,running}')"
+        return int((await self._read(lambda s: s.one(sql)))[0])
+
+    async def counts(self) -> Counts:
+        """Figures for metrics and readiness."""
+
+        async def work(session: Session) -> Counts:
+            states = {row[0]: row[1] for row in await session.all("SELECT state, count(*) FROM run GROUP BY state")}
+            row = await session.one(
+                "SELECT (SELECT min(wake_at) FROM run WHERE state IN ('queued','held') AND wake_at <= n.now),"
+                " (SELECT count(*) FROM approval WHERE state = 'pending'), (SELECT sequence FROM audit_head)"
+                " FROM (SELECT remediator_now() AS now) AS n"
+            )
+            return Counts(states, row[0], row[1], row[2])
+
+        return await self._read(work)
+
+
+class _Where:
+    """A WHERE clause of our own words, with what callers gave as numbered parameters."""
+
+    def __init__(self) -> None:
+        self._conditions: list[str] = []
+        self.values: list[Any] = []
+
+    def add(self, condition: str, value: Any) -> None:
+        """One condition more, in which {} stands for the value."""
+        self.values.append(value)
+        self._conditions.append(condition.format(f"${len(self.values)}"))
+
+    def __str__(self) -> str:
+        return "WHERE " + " AND ".join(self._conditions) if self._conditions else ""
