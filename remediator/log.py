@@ -6,8 +6,10 @@ libraries log through the standard library goes the same way.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
@@ -48,6 +50,22 @@ def _renderer(form: str, stream: TextIO) -> list[Any]:
     return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="ts", exception_formatter=plain)]
 
 
+class _Lines:
+    """Writes each line at once and whole. A log that cannot be written stops nothing of what it would tell about."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._alone = threading.Lock()
+
+    def msg(self, line: str) -> None:
+        """Write ``line``, if it can be written."""
+        with self._alone, contextlib.suppress(OSError, ValueError):
+            self._out.write(line + "\n")
+            self._out.flush()
+
+    debug = info = warning = error = critical = exception = fatal = warn = msg
+
+
 def configure(*, level: str = "info", form: str = "", stream: TextIO | None = None) -> None:
     """Set logging up for this process: structlog and the standard library write to ``stream`` (stderr).
 
@@ -63,16 +81,18 @@ def configure(*, level: str = "info", form: str = "", stream: TextIO | None = No
     number = {"debug": 10, "info": 20, "warn": 30, "error": 40}[level]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         _redacting,
     ]
+    lines = _Lines(out)
+    # Our own lines are written straight away; going through the standard library would cost twice as much for each.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *_renderer(form, out)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)

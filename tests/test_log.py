@@ -93,3 +93,12 @@ def test_unknown_words_are_refused_with_the_known_ones() -> None:
         configure(level="loud")
     with pytest.raises(InputError, match='"xml" is no log format; write one of json, logfmt, console'):
         configure(form="xml")
+
+
+def test_a_stream_that_is_gone_stops_nothing() -> None:
+    """When nobody can take the log any more (a closed pipe), what the service was doing goes on."""
+    out = io.StringIO()
+    configure(stream=out)
+    out.close()
+    logger("web").error("nobody hears this")
+    logging.getLogger("other").error("nor this")
