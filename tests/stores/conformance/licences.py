@@ -196,6 +196,18 @@ class Licences:
         bench.clock.pass_(1)
         await bench.licensed(claim, limits=[TWICE_AN_HOUR])
 
+    async def test_a_rate_limit_counts_from_the_licence(self, bench: Bench) -> None:
+        """However long a run goes on after it acted, the hour begins with its permission, and ends to the second."""
+        long = await bench.licensed(await bench.running("a", ref(*_rule(1)), lease=9_999))
+        await bench.acted("b", ref(*_rule(2)))
+        bench.clock.pass_(500)
+        await bench.concluded(long)
+        bench.clock.pass_(3_099)
+        claim = await bench.running("c", ref(*_rule(3)))
+        assert (await bench.refused(claim, limits=[TWICE_AN_HOUR])).until == T0 + 3600
+        bench.clock.pass_(1)
+        await bench.licensed(claim, limits=[TWICE_AN_HOUR])
+
     async def test_every_window_counts(self, bench: Bench) -> None:
         """Several limits hold at once, and the one that refuses says until when."""
         limits = [
