@@ -87,8 +87,10 @@ class Intake:
         the deadline; the sender must try again).
         """
         delivery = read_delivery(body, self._bounds)
-        await self._bound_backlog()
         arrival = self._match(delivery, source)
+        if any(sighting.alert.firing for sighting in arrival.sightings):
+            # Only what may open a run: ends are always welcome, they are what makes a backlog shorter.
+            await self._bound_backlog()
         crashpoint("intake.before_commit")
         try:
             async with asyncio.timeout(self._deadline):
@@ -108,7 +110,8 @@ class Intake:
             self._waiting_known_at = self._clock.monotonic()
             self._waiting = await self._store.backlog()
         if self._waiting >= self._backlog:
-            raise StoreUnavailable(f"{self._waiting} runs wait to be carried out; at most {self._backlog} may (intake.backlog)")
+            message = f"{self._waiting} runs wait to be carried out; at most {self._backlog} may (intake.backlog)"
+            raise StoreUnavailable(message)
 
     def _match(self, delivery: Delivery, source: str) -> Arrival:
         sightings, unmatched = [], 0
