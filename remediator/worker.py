@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -66,6 +66,10 @@ class Worker:
     def active(self) -> int:
         """How many runs are being advanced now."""
         return len(self._carried)
+
+    def under_way(self) -> Collection[asyncio.Task[None]]:
+        """The advances that are going on now, with whatever rules and targets they began with."""
+        return {carried.task for carried in self._carried.values() if carried.task is not None}
 
     def start(self) -> None:
         """Begin claiming."""
