@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,8 +228,8 @@ class Application:
         self.metrics.set_reload(True, self.clock.now())
         _log.info("rules loaded", actor=actor, rules=len(loaded.rulebook), **changed)
         self.worker.wake()
-        # Runs that began with the old targets may still use them: give them time before connections are closed.
-        self._later(_close_targets(before.world.targets, 60.0))
+        # Runs that began with the old targets may still act on them, however long that takes.
+        self._later(_close_after(self.worker.under_way(), before.world.targets))
 
     def _say_warnings(self) -> None:
         for problem in self._loaded.warnings:
@@ -254,7 +254,11 @@ class Application:
         self._say_warnings()
         self.metrics.set_reload(True, self.clock.now())
         tls = tls_context(self.flags.web_config_file) if self.flags.web_config_file else None
-        self._server = await start_web(self, host=settings.web.host, port=settings.web.port, ssl=tls)
+        try:
+            self._server = await start_web(self, host=settings.web.host, port=settings.web.port, ssl=tls)
+        except OSError as error:
+            message = f"cannot listen on {settings.web.listen_address}: {error.strerror or error}"
+            raise InputError(f"{message}; write another web.listen_address") from None
         await self._figures()
         self.worker.start()
         self._later(self._figures_for_ever())
@@ -285,7 +289,7 @@ class Application:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(StoreUnavailable):
             await self.store.append(Entry(event="service.stopped", actor="remediator", detail={"pid": os.getpid()}))
-        await _close_targets(self.targets, 0.0)
+        await _close(self.targets)
         await self.store.close()
         _log.info("stopped")
 
@@ -324,8 +328,15 @@ def _difference(before: Rulebook, after: Rulebook) -> dict[str, list[str]]:
     }
 
 
-async def _close_targets(targets: Mapping[str, Target], after: float) -> None:
-    await asyncio.sleep(after)
+async def _close_after(users: Collection[asyncio.Task[None]], targets: Mapping[str, Target]) -> None:
+    try:
+        if users:
+            await asyncio.wait(users)
+    finally:
+        await _close(targets)
+
+
+async def _close(targets: Mapping[str, Target]) -> None:
     for target in targets.values():
         await target.close()
 
