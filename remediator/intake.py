@@ -21,6 +21,8 @@ from remediator.store import Store
 
 _log = structlog.get_logger("remediator.intake")
 _REMEMBERED = 2048
+_REPEATED = 2 << 20
+"""Bytes of bodies that are remembered as repeats; what was read of them takes about five times as much."""
 _BACKLOG_AGE = 0.25
 
 
@@ -35,6 +37,43 @@ class Matching(Protocol):
 class _Template(NamedTuple):
     member: str
     keyed: tuple[tuple[str, Mapping[str, str], tuple[RuleRef, ...]], ...]
+
+
+class _Reading(NamedTuple):
+    delivery: Delivery
+    sightings: tuple[Sighting, ...]
+    unmatched: int
+
+
+class _Repeats:
+    """Readings of bodies that came at least twice: an unchanged group is told again byte for byte, by every peer.
+
+    Bounded by the bytes of the bodies. What comes once, as in a storm of new alerts, takes no place.
+    """
+
+    def __init__(self) -> None:
+        self._readings: dict[bytes, _Reading] = {}
+        self._size = 0
+        self._once: dict[int, None] = {}
+
+    def known(self, body: bytes) -> _Reading | None:
+        """How ``body`` was read before, if that is known."""
+        return self._readings.get(body)
+
+    def told(self, reading: _Reading) -> None:
+        """A body was read: remember it from its second time on."""
+        body = reading.delivery.body
+        if hash(body) not in self._once:
+            self._once[hash(body)] = None
+            if len(self._once) > _REMEMBERED:
+                del self._once[next(iter(self._once))]
+            return
+        self._readings[body] = reading
+        self._size += len(body)
+        while self._size > _REPEATED:
+            oldest = next(iter(self._readings))
+            self._size -= len(oldest)
+            del self._readings[oldest]
 
 
 @dataclass(slots=True)
@@ -79,6 +118,7 @@ class Intake:
         """Use another set of rules from the next delivery on."""
         self._rules = rules
         self._templates: dict[tuple[str, ...], _Template] = {}
+        self._repeats = _Repeats()
 
     async def accept(self, body: bytes, source: str) -> Receipt:
         """The receipt of a delivery that is committed.
@@ -86,8 +126,9 @@ class Intake:
         Raises DeliveryError (it never will be accepted) and StoreUnavailable (not now: overloaded, or no commit within
         the deadline; the sender must try again).
         """
-        delivery = read_delivery(body, self._bounds)
-        arrival = self._match(delivery, source)
+        reading = self._read(body)
+        delivery, sightings = reading.delivery, reading.sightings
+        arrival = Arrival(delivery, source, self._clock.now(), sightings, reading.unmatched)
         if any(sighting.alert.firing for sighting in arrival.sightings):
             # Only what may open a run: ends are always welcome, they are what makes a backlog shorter.
             await self._bound_backlog()
@@ -113,7 +154,14 @@ class Intake:
             message = f"{self._waiting} runs wait to be carried out; at most {self._backlog} may (intake.backlog)"
             raise StoreUnavailable(message)
 
-    def _match(self, delivery: Delivery, source: str) -> Arrival:
+    def _read(self, body: bytes) -> _Reading:
+        reading = self._repeats.known(body)
+        if reading is None:
+            reading = self._match(read_delivery(body, self._bounds))
+            self._repeats.told(reading)
+        return reading
+
+    def _match(self, delivery: Delivery) -> _Reading:
         sightings, unmatched = [], 0
         for alert in delivery.alerts:
             template = self._template(alert)
@@ -123,7 +171,7 @@ class Intake:
                 sightings.append(Sighting(alert, template.member, key, labels, refs))
         # One order for all: two deliveries can never wait for each other's rows.
         sightings.sort(key=_by_key)
-        return Arrival(delivery, source, self._clock.now(), tuple(sightings), unmatched)
+        return _Reading(delivery, tuple(sightings), unmatched)
 
     def _template(self, alert: Alert) -> _Template:
         labels = (*alert.labels, *alert.labels.values())
