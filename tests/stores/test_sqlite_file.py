@@ -15,9 +15,11 @@ from subprocess import PIPE, Popen
 import pytest
 
 from remediator.audit import Entry, verify
-from remediator.errors import StoreError, StoreUnavailable
+from remediator.errors import Conflict, StoreError, StoreUnavailable
+from remediator.incident import HISTORY
 from remediator.run import State
 from remediator.store import Pause
+from remediator.stores._sqlite_writer import Transaction
 from remediator.stores.migrations import Migration, migrations, pending
 from remediator.stores.sqlite import SqliteStore
 from tests.stores.conformance.kit import T0, Bench, CountingIds, StoreClock, arrival, outcome, ref, sighting
@@ -131,6 +133,22 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         await bench.fires("c", ref("rule-c"))
         assert (await bench.verified()).ok
         assert len(await bench.records()) == len(before.audit) + 2
+
+
+async def test_an_old_problem_is_known_after_a_restart(tmp_path: Path) -> None:
+    """A problem with more lives than are looked at is told apart from the file as it was from memory."""
+    path, clock, ids = tmp_path / "store.db", StoreClock(), CountingIds()
+    async with opened(path, clock, ids) as bench:
+        for _ in range(HISTORY + 10):
+            await bench.fires()
+            clock.pass_(100)
+            await bench.ends()
+            clock.pass_(100)
+        await bench.fires()
+    async with opened(path, clock, ids) as bench:
+        assert dict((await bench.fires(start=clock.at + 5)).notices) == {"repeat": 1}
+        assert dict((await bench.fires(start=T0)).notices) == {"stale": 1}
+        assert dict((await bench.fires(start=clock.at - 200)).notices) == {"stale": 1}
 
 
 async def test_a_new_process_need_not_wait_for_old_leases(tmp_path: Path) -> None:
@@ -387,6 +405,23 @@ async def test_one_poisoned_delivery_fails_alone(tmp_path: Path) -> None:
         assert [isinstance(answer, Exception) for answer in answers] == [number == 20 for number in range(50)]
         assert isinstance(answers[20], UnicodeEncodeError)
         assert dict((await bench.store.counts()).states) == {"queued": 49}
+        assert (await bench.verified()).ok
+
+
+async def test_what_a_refused_operation_recorded_is_not_kept(tmp_path: Path) -> None:
+    """An operation that records first and then refuses leaves nothing, and its neighbours' records are not touched."""
+    async with opened(tmp_path / "store.db") as bench:
+        store = bench.store
+        assert isinstance(store, SqliteStore)
+
+        def refuse(transaction: Transaction) -> None:
+            transaction.record(Entry(event="refused", actor="test"))
+            raise Conflict("no")
+
+        calls = [store._write(refuse) if n % 3 else store.append(Entry(event="kept", actor="test")) for n in range(30)]
+        answers = await asyncio.gather(*(outcome(call) for call in calls))
+        assert [isinstance(answer, Conflict) for answer in answers] == [bool(n % 3) for n in range(30)]
+        assert await bench.events() == ["kept"] * 10
         assert (await bench.verified()).ok
 
 

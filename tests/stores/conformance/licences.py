@@ -280,11 +280,12 @@ class Licences:
         await bench.licensed(claim, limits=limits)
 
     async def test_tries_of_one_run_count_once(self, bench: Bench) -> None:
-        """A limit counts runs, so that a retry neither fills it nor is refused by it."""
+        """Limits count other runs, so that a retry neither fills one nor is refused by it, however narrow it is."""
+        once = Limit(guard="rate_limit", scope="rule", runs=1, window=3600)
         claim = await bench.running("a", ref(*_rule(1)))
-        first = await bench.licensed(claim, limits=[TWICE_AN_HOUR])
-        second = await bench.licensed(claim, run=first.run, attempt=2, limits=[TWICE_AN_HOUR])
-        await bench.licensed(claim, run=second.run, attempt=3, limits=[TWICE_AN_HOUR])
+        first = await bench.licensed(claim, limits=[once, COOLDOWN])
+        second = await bench.licensed(claim, run=first.run, attempt=2, limits=[once, COOLDOWN])
+        await bench.licensed(claim, run=second.run, attempt=3, limits=[once, COOLDOWN])
         await bench.licensed(await bench.running("b", ref(*_rule(2))), limits=[TWICE_AN_HOUR])
 
     async def test_a_cooldown_counts_from_the_end_of_the_run(self, bench: Bench) -> None:
