@@ -181,3 +181,23 @@ async def test_figures_say_what_came_in() -> None:
         assert read("remediator_alerts_received_total", {"status": "firing"}) == 1
         assert read("remediator_alerts_received_total", {"status": "resolved"}) == 1
         assert read("remediator_alerts_truncated_total") == 3
+
+
+async def test_a_body_told_again_is_matched_by_the_rules_in_force() -> None:
+    """A group that Alertmanager repeats byte for byte means the same each time, until other rules answer it."""
+    async with bed(PODS) as (made, intake, deliver):
+        assert [await deliver(_alert("p1")) for _ in range(4)] == [{"new": 1}, *[{"repeat": 1}] * 3]
+        intake.replace(_rules(GROUPS))
+        assert [await deliver(_alert("p1")) for _ in range(3)] == [{"new": 1}, *[{"repeat": 1}] * 2]
+        assert [run.rule for run in await made.store.runs()] == ["groups", "pods"]
+
+
+async def test_repeats_are_remembered_within_bounds() -> None:
+    """Bodies that come twice fill a bounded memory, and those that had to make room are read again as they are."""
+    async with bed(PODS) as (made, _, deliver):
+        padding = "x" * 200_000
+        for _ in range(3):
+            for number in range(20):
+                await deliver(_alert(f"p{number}"), ignored=padding)
+        assert len(await made.store.incidents()) == 20
+        assert made.metrics.registry.get_sample_value("remediator_alerts_received_total", {"status": "firing"}) == 60
