@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ from remediator.alert import Bounds
 from remediator.arrival import RuleRef
 from remediator.audit import Entry
 from remediator.catalogue import Catalogue
+from remediator.checkpoint import Checkpoint, CheckpointFile, Keeper
 from remediator.checks import CheckContext
 from remediator.clock import Clock, SystemClock
 from remediator.engine import Engine
 from remediator.errors import InputError, StoreError, StoreUnavailable
 from remediator.ids import SystemIds
-from remediator.intake import Intake, intake_rules
+from remediator.intake import Intake, IntakeRules, intake_rules
 from remediator.metrics import Metrics
 from remediator.planning import Plans, effective_mode, locks
 from remediator.problem import Problem, ProblemsError
+from remediator.retention import Retention, longest_window
 from remediator.rule import Mode
 from remediator.rulebook import Rulebook, load_rulebook
 from remediator.settings import Settings, load_settings
@@ -72,6 +74,11 @@ class Loaded:
     refs: Mapping[str, RuleRef]
     world: World
     warnings: Sequence[Problem]
+
+    def at_most(self, mode: Mode) -> Loaded:
+        """The same with no rule going further than ``mode``."""
+        refs = {name: ref._replace(mode=Mode(ref.mode).at_most(mode).value) for name, ref in self.refs.items()}
+        return replace(self, world=replace(self.world, mode_max=self.world.mode_max.at_most(mode)), refs=refs)
 
 
 def load(options: Options, catalogue: Catalogue) -> Loaded:
@@ -127,7 +134,7 @@ class Application:
         self.catalogue = Catalogue()
         self.draining = False
         self._ids = SystemIds(self.clock)
-        self._loaded = load(options, self.catalogue)
+        self._loaded = self._as_written = load(options, self.catalogue)
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._store_error = ""
@@ -135,6 +142,15 @@ class Application:
         self.store: Store = SqliteStore(
             str(settings.storage.path), clock=self.clock, ids=self._ids, tolerance=settings.intake.tolerance
         )
+        place = settings.checkpoint_file
+        self._checkpoint = Keeper(
+            self.store,
+            CheckpointFile(place) if place else None,
+            clock=self.clock,
+            metrics=self.metrics,
+            changed=self._trust_changed,
+        )
+        self._retention = Retention(self.store, self._kept)
         owner = f"{os.uname().nodename}:{os.getpid()}:{self._ids()[:10]}"
         engine = Engine(self.store, lambda: self._loaded.world, clock=self.clock, ids=self._ids, metrics=self.metrics)
         self.worker = Worker(
@@ -148,7 +164,7 @@ class Application:
         )
         self.intake = Intake(
             self.store,
-            intake_rules(self._loaded.rulebook, self._loaded.refs, settings.intake.drop_labels),
+            self._intake_rules(),
             clock=self.clock,
             metrics=self.metrics,
             bounds=Bounds(alerts=settings.intake.max_alerts),
@@ -157,7 +173,7 @@ class Application:
             wake=self.worker.wake,
         )
         self._server: Server | None = None
-        self._options, self._options_of = self._web_options(settings), self._loaded
+        self._options, self._options_of = self._web_options(self._loaded), self._loaded
 
     # what the web asks for -------------------------------------------------------------------------------------------
 
@@ -165,17 +181,18 @@ class Application:
     def options(self) -> WebOptions:
         """The settings of the HTTP face as they are now; asked for by every request, so made once for each set."""
         if self._options_of is not self._loaded:
-            self._options, self._options_of = self._web_options(self._loaded.settings), self._loaded
+            self._options, self._options_of = self._web_options(self._loaded), self._loaded
         return self._options
 
-    def _web_options(self, settings: Settings) -> WebOptions:
+    def _web_options(self, loaded: Loaded) -> WebOptions:
+        settings = loaded.settings
         return WebOptions(
             tokens_file=settings.intake.tokens_file or "",
             users=tuple(
                 User(name, Role(user.role), user.token_file) for name, user in settings.users.items()
             ),
             external_url=settings.web.external_url,
-            mode_max=settings.mode_max,
+            mode_max=loaded.world.mode_max,
             enable_lifecycle=self.flags.enable_lifecycle,
             max_body=settings.intake.max_body,
         )
@@ -195,6 +212,7 @@ class Application:
         parts = {
             "store": self._store_error or "ok",
             "rules": f"{len(self.rulebook)} rules",
+            "audit": self._checkpoint.doubt or self._checkpoint.trouble or "ok",
             "draining": self.draining,
         }
         return not self._store_error and not self.draining, parts
@@ -202,6 +220,29 @@ class Application:
     def wake(self) -> None:
         """Something changed what waits."""
         self.worker.wake()
+
+    async def accept_loss(self, actor: str, reason: str) -> Checkpoint:
+        """A person takes the store as it is although history is missing. Raises Conflict, StoreUnavailable."""
+        return await self._checkpoint.accept(actor, reason)
+
+    def _trust_changed(self) -> None:
+        # What may have been lost are licences, limits and pauses: until a person has looked, a person says yes.
+        self._loaded = self._as_written.at_most(Mode.APPROVE) if self._checkpoint.doubt else self._as_written
+        self.intake.replace(self._intake_rules())
+        self.worker.wake()
+
+    def _intake_rules(self) -> IntakeRules:
+        loaded = self._loaded
+        return intake_rules(loaded.rulebook, loaded.refs, loaded.settings.intake.drop_labels)
+
+    async def _kept(self) -> float | None:
+        """How long history is kept, in seconds: never shorter than a limit looks back."""
+        loaded = self._loaded
+        if loaded.settings.storage.retention is None:
+            return None
+        rules, guards = loaded.rulebook.rules, loaded.settings.guards
+        window = await asyncio.to_thread(longest_window, rules, self.catalogue, guards)
+        return max(loaded.settings.storage.retention, window)
 
     async def reload(self, actor: str) -> None:
         """Read settings and rules again and swap the whole set, or keep the old one and raise InputError."""
@@ -222,8 +263,8 @@ class Application:
         detail = {"rules": len(loaded.rulebook), "digest": loaded.rulebook.digest, "settings": loaded.settings.digest}
         bodies = {rule.digest: rule.body for rule in loaded.rulebook.rules}
         await self.store.remember(bodies, Entry(event="rules.loaded", actor=actor, detail={**detail, **changed}))
-        self._loaded = loaded
-        self.intake.replace(intake_rules(loaded.rulebook, loaded.refs, loaded.settings.intake.drop_labels))
+        self._as_written = loaded
+        self._trust_changed()
         self._say_warnings()
         self.metrics.set_reload(True, self.clock.now())
         _log.info("rules loaded", actor=actor, rules=len(loaded.rulebook), **changed)
@@ -251,6 +292,7 @@ class Application:
             "pid": os.getpid(),
         }
         await self.store.remember(bodies, Entry(event="service.started", actor="remediator", detail=detail))
+        await self._checkpoint.start()
         self._say_warnings()
         self.metrics.set_reload(True, self.clock.now())
         tls = tls_context(self.flags.web_config_file) if self.flags.web_config_file else None
@@ -262,12 +304,14 @@ class Application:
         await self._figures()
         self.worker.start()
         self._later(self._figures_for_ever())
+        self._later(self._retention.for_ever())
         # What was loaded stays; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         if not (settings.intake.tokens_file or settings.users):
             _log.warning("no tokens and no users are configured: listens on loopback only, and trusts everybody there")
-        _log.info("listening", address=self.address, rules=len(self.rulebook), mode_max=settings.mode_max.value)
+        most = self._loaded.world.mode_max.value
+        _log.info("listening", address=self.address, rules=len(self.rulebook), mode_max=most)
 
     @property
     def address(self) -> str:
@@ -289,6 +333,7 @@ class Application:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(StoreUnavailable):
             await self.store.append(Entry(event="service.stopped", actor="remediator", detail={"pid": os.getpid()}))
+            await self._checkpoint.keep()
         await _close(self.targets)
         await self.store.close()
         _log.info("stopped")
@@ -306,7 +351,9 @@ class Application:
     async def _figures(self) -> None:
         try:
             await self.store.ping()
-            self.metrics.set_counts(await self.store.counts(), self.clock.now())
+            counts = await self.store.counts()
+            self.metrics.set_counts(counts, self.clock.now())
+            await self._checkpoint.look(counts.audit_records)
             self.metrics.set_pauses(pause.scope for pause in await self.store.pauses())
         except StoreUnavailable as error:
             if not self._store_error:

@@ -148,12 +148,19 @@ class Metrics:
         self._ledger = _Ledger()
         self.registry.register(self._ledger)
         self.audit_last_checkpoint_timestamp_seconds = self._gauge(
-            "audit_last_checkpoint_timestamp_seconds", "When the audit chain was last signed; 0 means never."
+            "audit_last_checkpoint_timestamp_seconds",
+            "When the audit's size and head were last kept outside the store; 0 means never.",
+        )
+        self.audit_checkpoint_ok = self._gauge(
+            "audit_checkpoint_ok", "0 when the store is not the one that the checkpoint is about: history was lost."
         )
 
     def _service(self) -> None:
         self.paused = self._gauge("paused", "1 while the global pause is engaged: nothing acts.")
         self.paused_scopes = self._gauge("paused_scopes", "Pauses in force, those of rules and targets included.")
+        self.redis_up = self._gauge("redis_up", "0 while the Redis of the settings is of no use; 1 also without one.")
+        self.redis_up.set(1)
+        self.redis_errors_total = self._counter("redis_errors", "What went wrong between us and Redis.")
         self.config_last_reload_successful = self._gauge(
             "config_last_reload_successful", "1 if the last load of settings and rules succeeded; 0 keeps the old set."
         )

@@ -295,7 +295,9 @@ def test_refuses_what_is_no_place(url: str) -> None:
         ("guards: [{cooldown: 0s}]\n", ["value/invalid"]),
         ("services: {a: {severities: {critical: 1}}}\n", ["value/type"]),
         ("escalations: {}\n", ["settings/later"]),
-        ("storage: {url: 'sqlite:x', retention: 30d}\n", ["settings/later"]),
+        ("storage: {url: 'sqlite:x', retention: 1h}\n", ["value/invalid"]),
+        ("storage: {url: 'sqlite:x', retention: 30}\n", ["value/invalid"]),
+        ("storage: {migrate: maybe}\n", ["value/type"]),
         ("web: {external_url: 'ftp://x'}\n", ["value/invalid"]),
         ("worker: {concurrency: 0, lease: 1s}\n", ["value/invalid", "value/invalid"]),
         ("mode_max: no\n", ["yaml/ambiguous"]),
@@ -304,6 +306,24 @@ def test_refuses_what_is_no_place(url: str) -> None:
 def test_knows_the_other_mistakes_too(text: str, found: list[str]) -> None:
     """Every further kind of mistake has its own stable id."""
     assert ids(text) == found
+
+
+def test_history_is_kept_for_ever_unless_said() -> None:
+    """Nothing is removed by default; what is kept at least covers a day, and the report says it in these words."""
+    assert load("").storage.retention is None
+    assert load("storage: {retention: 400d}\n").storage.retention == 400 * 86400
+    assert "1d" in report("storage: {retention: 1h}\n")
+
+
+def test_the_checkpoint_is_beside_a_database_unless_said(tmp_path: Path) -> None:
+    """Loss is looked for without a word in the settings; a named place is looked up beside them and need not hold it yet."""
+    assert load("storage: {url: 'sqlite:///var/x.db'}\n").checkpoint_file == Path("/var/x.db.checkpoint")
+    (tmp_path / "remediator.yaml").write_text("audit: {checkpoint_file: kept/audit.json}\n")
+    settings = load_settings(tmp_path / "remediator.yaml", CATALOGUE)
+    assert settings.checkpoint_file == tmp_path / "kept" / "audit.json"
+    assert [problem.message for problem in settings.warnings] == [f"there is no directory {tmp_path / 'kept'}"]
+    (tmp_path / "kept").mkdir()
+    assert not load_settings(tmp_path / "remediator.yaml", CATALOGUE).warnings
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -135,6 +135,19 @@ def export(file: str | None, form: str, storage_url: str | None, url: str | None
                 click.echo(json.dumps(record._asdict(), ensure_ascii=False))
 
 
+@audit.command("accept-loss")
+@click.option("--reason", required=True, help="Why, such as the backup that was put back; kept in the audit.")
+@server_options
+def accept_loss(reason: str, url: str | None, token_file: str | None) -> None:
+    """Take the store as it is although history is missing, so that rules may act by themselves again.
+
+    The server refuses to act without approval while its audit is shorter than, or another one than, its checkpoint says
+    (see /-/ready?verbose). Look first at what may have been done in the lost time: limits and pauses of then are gone.
+    """
+    found = Client(url, token_file).post("api", "v1", "audit", "accept-loss", body={"reason": reason})
+    click.echo(f"accepted: the audit is trusted from its {found['records']} records on\nhead    {found['head']}")
+
+
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")

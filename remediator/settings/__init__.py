@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from remediator.settings.form import (
     Approvals,
+    Audit,
     Intake,
     Service,
     SettingsFile,
@@ -17,6 +18,7 @@ from remediator.settings.reading import Settings, SettingsError, load_settings, 
 
 __all__ = [
     "Approvals",
+    "Audit",
     "Intake",
     "Service",
     "Settings",

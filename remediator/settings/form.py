@@ -74,6 +74,15 @@ class Storage(_Part):
         default="sqlite:remediator.db",
         description="sqlite:///absolute/path or sqlite:relative/path of the database file.",
     )
+    migrate: bool = Field(
+        default=True,
+        description="Bring the schema up to date at start; false refuses to start until `remediator migrate` was run.",
+    )
+    retention: Duration | None = Field(
+        default=None,
+        ge=86400,
+        description="How long ended runs, deliveries and the audit are kept, such as 400d; for ever if absent.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -139,6 +148,15 @@ class Approvals(_Part):
     expires: Duration = Field(default=900.0, gt=0, description="How long a question stays open.")
 
 
+class Audit(_Part):
+    """How the audit is protected against the loss of the store."""
+
+    checkpoint_file: str | None = Field(
+        default=None,
+        description="Where the size and head of the audit are kept outside the store; beside a SQLite file if absent.",
+    )
+
+
 class Service(_Part):
     """A service in its own words."""
 
@@ -164,6 +182,7 @@ class SettingsFile(_Part):
     intake: Intake = Field(default_factory=Intake, description="What is accepted from Alertmanager.")
     worker: Worker = Field(default_factory=Worker, description="How runs are carried out.")
     approvals: Approvals = Field(default_factory=Approvals, description="How people are asked.")
+    audit: Audit = Field(default_factory=Audit, description="How the loss of history is found.")
     mode_max: Mode = Field(
         default=Mode.AUTO, strict=False, description="The most that any rule may do, whatever its own mode says."
     )

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from remediator.document import Document, Path, load_document, read_bounded
 from remediator.problem import Problem, ProblemsError, Severity, nearest
 from remediator.rule import Mode, Registry, guard_parameters
-from remediator.settings.form import Approvals, Intake, Service, SettingsFile, Storage, User, Web, Worker
+from remediator.settings.form import Approvals, Audit, Intake, Service, SettingsFile, Storage, User, Web, Worker
 from remediator.target import Target
 from remediator.validation import found, model_problems, without_secrets
 
@@ -23,7 +23,6 @@ LATER = {
     ("", "redis"): "leave it out; one replica on SQLite needs no Redis",
     ("", "escalations"): "let Alertmanager page people, with a route of its own",
     ("storage", "password_file"): "PostgreSQL follows; write url: sqlite:///… and leave the password out",
-    ("storage", "retention"): "leave it out; nothing is deleted",
     ("services", "disruption_budget"): "leave it out, and bound rules with rate_limit",
 }
 """Settings of coming versions, each with the key it stands under, and what to write until then."""
@@ -45,6 +44,7 @@ class Settings:
     intake: Intake
     worker: Worker
     approvals: Approvals
+    audit: Audit
     mode_max: Mode
     targets: Mapping[str, Target]
     services: Mapping[str, Service]
@@ -59,6 +59,15 @@ class Settings:
     def severities(self) -> dict[str, Mapping[str, str]]:
         """Service → severity of the alert → the service's own word for it."""
         return {name: service.severities for name, service in self.services.items()}
+
+    @property
+    def checkpoint_file(self) -> FilePath | None:
+        """Where the audit's size and head are kept: as set, or beside a SQLite file, or nowhere."""
+        if self.audit.checkpoint_file:
+            return FilePath(self.audit.checkpoint_file)
+        if not self.storage.url.startswith("sqlite:"):
+            return None
+        return self.storage.path.with_name(self.storage.path.name + ".checkpoint")
 
 
 def load_settings(
@@ -155,6 +164,7 @@ class _Reading:
             intake=form.intake,
             worker=form.worker,
             approvals=form.approvals,
+            audit=form.audit,
             mode_max=form.mode_max,
             targets=targets,
             services=form.services,
@@ -211,7 +221,11 @@ class _Reading:
 
     def _file(self, name: str, path: Path) -> str:
         full = self.directory / name
-        if name and not full.is_file():
+        if name and path[-1] == "checkpoint_file":  # It is written, so only its place must be there.
+            if not full.parent.is_dir():
+                message = f"there is no directory {full.parent}"
+                self._say(path, "settings/file", message, severity=Severity.WARNING)
+        elif name and not full.is_file():
             message = f"there is no file {full}"
             self._say(path, "settings/file", message, severity=Severity.WARNING)
         return str(full) if name else name

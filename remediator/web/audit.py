@@ -15,7 +15,7 @@ from remediator.audit import AuditRecord, Entry
 from remediator.errors import InputError
 from remediator.web.answers import HEADERS, Refused, answer
 from remediator.web.call import Call, cursor
-from remediator.web.shapes import show_record
+from remediator.web.shapes import AcceptLoss, show_record
 
 AUDIT_FILTERS = ("run", "rule", "event", "order", "limit", "cursor")
 VERIFY_PARAMETERS = ("records", "head")
@@ -80,6 +80,13 @@ def _anchor(call: Call) -> Anchor | None:
         return make_anchor(int(records[:19]) if records.isascii() and records.isdigit() else None, head)
     except InputError as error:
         raise Refused(400, "parameter", f"records and head: {error}") from None
+
+
+async def accept_loss(call: Call) -> web.Response:
+    """Take the store as it is although its audit does not fit its checkpoint: rules may act by themselves again."""
+    call.know()
+    wish = await call.body(AcceptLoss)
+    return answer((await call.service.accept_loss(call.who.actor, wish.reason)).as_json())
 
 
 def _jsonl(batch: list[AuditRecord]) -> str:

@@ -91,6 +91,10 @@ ROUTES: tuple[Route, ...] = (
         "GET", f"{_API}/audit/export", "exportAudit", audit.export_records, "application/jsonl",
         query=("format",), refusals=(400,),
     ),
+    Route(
+        "POST", f"{_API}/audit/accept-loss", "acceptLoss", audit.accept_loss, shapes.Trusted,
+        role=Role.ADMIN, takes=shapes.AcceptLoss, refusals=(400, 409),
+    ),
     Route("GET", "/-/healthy", "healthy", status.healthy, "text/plain", role=None),
     Route("GET", "/-/ready", "ready", status.ready, "text/plain", role=None, query=("verbose",), refusals=(503,)),
     Route("POST", "/-/reload", "reload", status.reload, "text/plain", role=Role.ADMIN, refusals=(400,)),

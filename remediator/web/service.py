@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from remediator.arrival import Receipt
+from remediator.checkpoint import Checkpoint
 from remediator.clock import Clock
 from remediator.metrics import Metrics
 from remediator.rule import Mode, Rule
@@ -24,7 +25,7 @@ class Role(StrEnum):
     APPROVER = "approver"
     """Approve and reject changes."""
     ADMIN = "admin"
-    """Reload."""
+    """Reload, and accept that history was lost."""
 
     def covers(self, wanted: Role) -> bool:
         """Whether this role may do what ``wanted`` may."""
@@ -132,6 +133,10 @@ class Service(Protocol):
 
     def wake(self) -> None:
         """Tell the worker that a person has changed what waits."""
+        ...
+
+    async def accept_loss(self, actor: str, reason: str) -> Checkpoint:
+        """Take the store as it is although its audit does not fit its checkpoint. Raises Conflict if it does fit."""
         ...
 
     async def reload(self, actor: str) -> None:

@@ -63,6 +63,20 @@ class ScopedResume(ResumeRequest):
     scope: Scope = Field(default="global", description="global, rule:NAME or target:NAME.")
 
 
+class AcceptLoss(_Request):
+    """A person's word that the store is to be taken as it is, although history is missing."""
+
+    reason: Text = Field(min_length=1, description="Why, such as the backup that was put back; kept in the audit.")
+
+
+class Trusted(TypedDict):
+    """The checkpoint from which the audit is trusted again."""
+
+    records: int
+    head: str
+    at: str
+
+
 class IncidentView(TypedDict):
     """One life of one problem."""
 

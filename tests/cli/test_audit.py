@@ -15,7 +15,7 @@ from remediator.clock import SystemClock
 from remediator.ids import SystemIds
 from remediator.stores.sqlite import SqliteStore
 from tests.cli.conftest import Cli
-from tests.web.site import Site, asked
+from tests.web.site import Site, asked, doubted
 
 
 async def test_the_newest_records_are_listed_in_order(ask: Cli, site: Site) -> None:
@@ -180,3 +180,12 @@ async def test_what_is_no_audit_log_is_named(
     assert said.code == code
     assert told in said.err
     assert "ok:" not in said.out
+
+
+async def test_the_command_says_what_is_trusted(ask: Cli, site: Site, tmp_path: Path) -> None:
+    """A person accepts the loss from the command line and reads from where on the audit is trusted."""
+    said = await ask("audit", "accept-loss", "--reason", "none yet")
+    assert (said.code, said.err) == (1, "Error: there is no loss to accept: the audit fits its checkpoint\n")
+    await doubted(site, tmp_path)
+    said = await ask("audit", "accept-loss", "--reason", "backup of Monday")
+    assert (said.code, said.out.splitlines()[0]) == (0, "accepted: the audit is trusted from its 3 records on")

@@ -15,6 +15,7 @@ from remediator.alert import Bounds
 from remediator.arrival import RuleRef
 from remediator.audit import Entry
 from remediator.catalogue import Catalogue
+from remediator.checkpoint import Checkpoint, CheckpointFile, Keeper
 from remediator.clock import Clock
 from remediator.errors import InputError
 from remediator.ids import SystemIds
@@ -58,6 +59,7 @@ class RealService:
         self.woken = 0
         self.reloads: list[str] = []
         self.broken_rules = ""
+        self.keeper = Keeper(store, None, clock=clock, metrics=self.metrics, changed=self.wake)
         self.intake = Intake(
             store, self._rules(), clock=clock, metrics=self.metrics, bounds=Bounds(), backlog=100, deadline=5,
             wake=self.wake,
@@ -75,6 +77,9 @@ class RealService:
 
     def wake(self) -> None:
         self.woken += 1
+
+    async def accept_loss(self, actor: str, reason: str) -> Checkpoint:
+        return await self.keeper.accept(actor, reason)
 
     async def reload(self, actor: str) -> None:
         if self.broken_rules:
@@ -185,6 +190,21 @@ async def asked(site: Site, needed: int = 1) -> str:
     )  # fmt: skip
     await store.ask(run, question, Entry(event="approval.requested", actor="remediator", run_id=run_id))
     return run_id
+
+
+async def doubted(site: Site, folder: Path) -> Path:
+    """Let the site find a checkpoint of more records than its store has; where it is."""
+    file = folder / "kept.checkpoint"
+    newest = {"records": 5000, "head": "a" * 64, "at": "2026-11-20T21:36:54Z"}
+    file.write_text(json.dumps({**newest, "history": []}))
+    service = site.service
+    await service.store.append(Entry(event="x", actor="y"))
+    service.keeper = Keeper(
+        service.store, CheckpointFile(file), clock=service.clock, metrics=service.metrics, changed=service.wake
+    )
+    await service.keeper.start()
+    assert service.keeper.doubt
+    return file
 
 
 TOKENS = {role: f"{role}-6f1d0c5b9a8e7f3d2c1b0a9f8e7d6c5b" for role in ("viewer", "operator", "approver", "admin")}

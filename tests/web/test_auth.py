@@ -37,7 +37,7 @@ async def test_every_route_asks_for_its_role(site_with: StartSite, tmp_path: Pat
 
 def test_the_roles_are_as_documented() -> None:
     """Reading takes a viewer, stopping an operator, approving an approver, and reloading an admin."""
-    wanted = {"approveRun": "approver", "rejectRun": "approver", "reload": "admin"}
+    wanted = {"approveRun": "approver", "rejectRun": "approver", "reload": "admin", "acceptLoss": "admin"}
     for route in GUARDED:
         usual = "viewer" if route.method == "GET" else "operator"
         assert route.role == wanted.get(route.name, usual), route.name
