@@ -157,7 +157,7 @@ def _after_failure(
     if isinstance(error, TemporaryError) and done < step.retry.attempts:
         pause = step.retry.backoff * 2 ** (done - 1)
         text = f"{message}; try {done + 1} of {step.retry.attempts} in {format_duration(pause)}"
-        return State.HELD, "retry", text, line.clock.now() + pause
+        return State.HELD, "retry", text, line.now() + pause
     return State.FAILED, error.reason, message, None
 
 
@@ -217,7 +217,7 @@ async def _look_later(line: Line, rule: Rule, effect: EffectRow, text: str) -> N
         await to_person(line, rule, effect, f"{effect.action}: {text}, and the target cannot be asked what happened")
     message = f"{effect.action}: {text}; the target will be asked what happened"
     quiet = _quiet_at(rule, effect)
-    await line.hold("reconcile", message, quiet if quiet > line.clock.now() else None)
+    await line.hold("reconcile", message, quiet if quiet > line.now() else None)
 
 
 def _quiet_at(rule: Rule, effect: EffectRow) -> float:
@@ -288,7 +288,7 @@ async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
     step = rule.steps[index]
     change = Change.from_json(effect.change)
     happened: Happened | None = Happened.UNKNOWN
-    if kind is Effect.PROBE and line.clock.now() < _quiet_at(rule, effect):
+    if kind is Effect.PROBE and line.now() < _quiet_at(rule, effect):
         await _look_later(line, rule, effect, "interrupted")
     try:
         action = make_action(step, line.known(), line.world.registry)
@@ -334,7 +334,7 @@ async def _record(
     owner, and takes it as late evidence from anybody else.
     """
     moved = line.run.move(
-        to, reason, redact(message), now=line.clock.now(), wake_at=wake_at, progress=line.progress
+        to, reason, redact(message), now=line.now(), wake_at=wake_at, progress=line.progress
     )
     detail = {
         "action": effect.action,

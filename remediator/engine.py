@@ -141,9 +141,17 @@ class Line:
         self.incident = claim.incident
         self.effects = list(claim.effects)
         self.lease = lease
+        self._claimed_at, self._claimed = claim.run.updated_at, engine.clock.monotonic()
         self.progress: dict[str, Any] = {**claim.run.progress}
         self.labels = claim.incident.common_labels
         self.verdicts: list[dict[str, Any]] = []
+
+    def now(self) -> float:
+        """The store's time: when it gave the claim, and what has passed since.
+
+        Every owner on every host counts by the same clock, and none that is wrong or set changes a decision.
+        """
+        return self._claimed_at + (self.clock.monotonic() - self._claimed)
 
     # the line --------------------------------------------------------------------------------------------------------
 
@@ -205,7 +213,7 @@ class Line:
     async def _not_too_old(self, plan: Plan) -> None:
         """R14: what was left lying, before it began or half way, is reported and not carried out late."""
         since = max(self.run.due_at, self.run.wake_at, *(effect.licensed_at for effect in self.effects))
-        late = self.clock.now() - since
+        late = self.now() - since
         if late > plan.rule.max_age:
             what = "its last step began" if self.acted else "it was due"
             message = f"{what} {format_duration(late)} ago, and max_age is {format_duration(plan.rule.max_age)}"
@@ -215,7 +223,7 @@ class Line:
         """A reload while this run was being decided on: rules, permissions and modes are asked again from the start."""
         if self.engine.world() is not self.world:
             message = "rules or settings were loaded while it was being decided on; it is decided on again"
-            await self.hold("reloaded", message, self.clock.now())
+            await self.hold("reloaded", message, self.now())
 
     @property
     def acted(self) -> bool:
@@ -233,7 +241,7 @@ class Line:
 
     async def _look_at(self, call: ProbeCall) -> Evidence:
         target = self.world.targets.get(call.target)
-        at = self.clock.now()
+        at = self.now()
 
         def unknown(why: str) -> Evidence:
             return Evidence(probe=call.id, uses=call.uses, target=call.target, at=at, ok=False, error=why)
@@ -262,7 +270,7 @@ class Line:
         """What expressions and placeholders can see now."""
         rule = self.world.rules.get(self.run.rule)
         severity = self.world.severity(rule, self.labels) if rule else self.labels.get("severity", "")
-        return environment(self.incident, severity, self.progress, now=self.clock.now())
+        return environment(self.incident, severity, self.progress, now=self.now())
 
     async def _conditions(self, plan: Plan) -> None:
         if self.acted:
@@ -411,13 +419,13 @@ class Line:
         """When the last pause of this run is over by itself; None when one of them waits for a person."""
         mine = {"global", f"rule:{self.run.rule}", *(f"target:{name}" for name in self.run.targets)}
         ends = [pause.until for pause in await self.store.pauses() if pause.scope in mine]
-        return None if None in ends else max((end for end in ends if end is not None), default=self.clock.now())
+        return None if None in ends else max((end for end in ends if end is not None), default=self.now())
 
     def _granted(self, approval: Approval | None, ready: Ready) -> bool:
         return (
             approval is not None
             and approval.state == "granted"
-            and approval.expires_at > self.clock.now()
+            and approval.expires_at > self.now()
             and any(c["step"] == ready.index and c["digest"] == ready.change.digest for c in approval.changes)
         )
 
@@ -426,7 +434,7 @@ class Line:
             run_id=self.run.id,
             rule=self.run.rule,
             mode=mode.value,
-            now=self.clock.now(),
+            now=self.now(),
             labels=self.labels,
             severity=self.world.severity(plan.rule, self.labels),
             targets=self.run.targets,
@@ -453,7 +461,7 @@ class Line:
     async def _ask_people(
         self, plan: Plan, ready: Ready, guard: ApprovalGuard, before: Approval | None
     ) -> None:
-        now = self.clock.now()
+        now = self.now()
         if before is not None and before.state == "pending" and before.expires_at <= now:
             await self.stop(State.EXPIRED, "approval", "nobody answered in time")
         changes = [item.shown(plan.rule.step_id(item.index)) for item in await self._following(plan.rule, ready)]
@@ -534,7 +542,7 @@ class Line:
         self.set_step(rule, index, state="acting", attempt=self.attempt(index))
         self._note()
         moved = self.run.move(
-            State.RUNNING, "acting", ready.change.summary, now=self.clock.now(), progress=self.progress, mode=mode.value
+            State.RUNNING, "acting", ready.change.summary, now=self.now(), progress=self.progress, mode=mode.value
         )
         detail = {
             **ready.shown(rule.step_id(index)),
@@ -600,7 +608,7 @@ class Line:
                 told = "; ".join(step["outcome"]["summary"] for step in self.progress["steps"])
                 return Ending(State.SUCCEEDED, "nothing_to_do", told)
             return Ending(State.SUCCEEDED, "done", "all steps are done")
-        now = self.clock.now()
+        now = self.now()
         self.progress = {**self.progress, "verify": {"since": now, "until": now + verify.within, "looks": 0}}
         gone, _ = self._ask(until)
         if gone:
@@ -614,7 +622,7 @@ class Line:
             raise RuntimeError("a run verifies by a rule that has no verify")
         await self._probe(plan.rule)
         state = self.progress["verify"]
-        now = self.clock.now()
+        now = self.now()
         gone, why = self._ask(until)
         if gone:
             took = format_duration(round(now - state["since"], 3))
@@ -653,7 +661,7 @@ class Line:
     ) -> None:
         """Move the run and record it, in one commit."""
         self._note()
-        now = self.clock.now()
+        now = self.now()
         moved = self.run.move(to, reason, message, now=now, wake_at=wake_at, progress=self.progress)
         detail: dict[str, Any] = {"reason": reason, "message": message, "was": self.run.state.value}
         if to in (State.DENIED, State.HELD, State.OBSERVED, State.NEEDS_HUMAN, State.FAILED):
@@ -679,7 +687,7 @@ class Line:
 
     async def hold(self, reason: str, message: str, until: float | None) -> NoReturn:
         """Hold the run until ``until``, or until what holds it is gone; then end this advance."""
-        now = self.clock.now()
+        now = self.now()
         wake = until if until is not None else FAR if reason == "paused" else now + RECHECK
         await self.save(State.HELD, reason, message, wake_at=max(wake, now + 0.05))
         raise Stop
@@ -691,7 +699,7 @@ class Line:
         crashpoint("worker.drain")
         try:
             message = "handed back by a process that is stopping"
-            await self.save(State.QUEUED, "drained", message, wake_at=self.clock.now())
+            await self.save(State.QUEUED, "drained", message, wake_at=self.now())
         except (Lost, StoreUnavailable) as error:
             _log.warning("could not hand the run back; its lease will end", error=str(error))
 
