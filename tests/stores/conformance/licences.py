@@ -198,10 +198,10 @@ class Licences:
 
     async def test_a_rate_limit_counts_from_the_licence(self, bench: Bench) -> None:
         """However long a run goes on after it acted, the hour begins with its permission, and ends to the second."""
-        long = await bench.licensed(await bench.running("a", ref(*_rule(1)), lease=9_999))
-        await bench.acted("b", ref(*_rule(2)))
+        going_on = [await bench.licensed(await bench.running(f"q{n}", ref(*_rule(n)), lease=9_999)) for n in (1, 2)]
         bench.clock.pass_(500)
-        await bench.concluded(long)
+        for licence in going_on:
+            await bench.concluded(licence)
         bench.clock.pass_(3_099)
         claim = await bench.running("c", ref(*_rule(3)))
         assert (await bench.refused(claim, limits=[TWICE_AN_HOUR])).until == T0 + 3600
