@@ -316,7 +316,7 @@ def test_history_is_kept_for_ever_unless_said() -> None:
 
 
 def test_the_checkpoint_is_beside_a_database_unless_said(tmp_path: Path) -> None:
-    """Loss is looked for without a word in the settings; a named place is looked up beside them and need not hold it yet."""
+    """Loss is looked for without a word in the settings; a named place need not hold it yet."""
     assert load("storage: {url: 'sqlite:///var/x.db'}\n").checkpoint_file == Path("/var/x.db.checkpoint")
     (tmp_path / "remediator.yaml").write_text("audit: {checkpoint_file: kept/audit.json}\n")
     settings = load_settings(tmp_path / "remediator.yaml", CATALOGUE)

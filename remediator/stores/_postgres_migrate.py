@@ -21,10 +21,12 @@ _GRANTS = (
     "GRANT INSERT ON delivery, incident, rule_version, run, effect, effect_evidence TO {role}",
     "GRANT INSERT ON approval, approval_vote, pause, audit TO {role}",
     "GRANT UPDATE ON incident, run, effect, approval, pause, audit_head, pulse TO {role}",
-    "GRANT DELETE ON pause TO {role}",
+    "GRANT DELETE ON pause, delivery, incident, run, effect, effect_evidence, approval, approval_vote TO {role}",
+    "GRANT EXECUTE ON FUNCTION audit_remove(bigint, text) TO {role}",
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
 )
-"""What a service needs that does not own the schema. It can add to the audit, and never change or remove a record."""
+"""What a service needs that does not own the schema. It can add to the audit, change no record of it, and remove only what
+retention may: the oldest ones through one function, after a day at least."""
 
 
 async def state(address: Address) -> tuple[Sequence[tuple[int, str]], Sequence[Migration]]:

@@ -17,8 +17,8 @@ from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.run import Run, State
-from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Refusal
-from remediator.stores import _postgres_intake, _postgres_migrate, _postgres_people, _postgres_runs
+from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
+from remediator.stores import _postgres_intake, _postgres_migrate, _postgres_people, _postgres_retention, _postgres_runs
 from remediator.stores._gather import Gatherer
 from remediator.stores._postgres_connect import Address
 from remediator.stores._postgres_database import Database, Name
@@ -344,6 +344,14 @@ class PostgresStore:
             for record in records:
                 yield record
             after = records[-1].sequence
+
+    async def prune(self, keep: float, most: int) -> Pruned:
+        """Remove some of what is old; one replica at a time."""
+        return await self._write(
+            lambda t: _postgres_retention.prune(t, keep, most), alone=[_postgres_retention.PRUNING]
+        )
+
+    # figures ---------------------------------------------------------------------------------------------------------
 
     async def backlog(self) -> int:
         """How many runs are queued, held or running."""

@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from remediator.anchor import Walk
+from remediator.stores import _postgres_migrate
 from remediator.stores.postgres import PostgresStore
-from tests.postgres import Postgres, postgres
+from tests.postgres import PASSWORD, Postgres, postgres
 from tests.stores.conformance.claims import Claims
 from tests.stores.conformance.intake import Intake
-from tests.stores.conformance.kit import Bench, CountingIds, StoreClock
+from tests.stores.conformance.kit import Bench, CountingIds, StoreClock, ref
 from tests.stores.conformance.licences import Licences
 from tests.stores.conformance.life import Life
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
+from tests.stores.conformance.retention import KEEP, Retention, everything_old, fill
 
 __all__ = ["postgres"]
 
@@ -106,5 +110,60 @@ async def bench(ground: Ground) -> Bench:
     return Bench(store, ground.clock, CountingIds())
 
 
-class TestPostgres(Intake, Claims, Licences, People, Record, Life):
+class TestPostgres(Intake, Claims, Licences, People, Record, Retention, Life):
     """The one suite that every store must pass."""
+
+
+# retention -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_service_that_does_not_own_the_schema_removes_what_is_old(ground: Ground) -> None:
+    """A role with no more than its grants prunes runs and whole segments, and cannot remove a record in another way."""
+    await (await ground.replica()).close()
+    await ground.hold_time()
+    role = f"{ground.schema}_app"
+    await ground.server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    await _postgres_migrate.migrate(ground.stores[0]._address, grant_to=role)
+    store = await ground.replica(url=ground.server.url(user=role))
+    bench = Bench(store, ground.clock, CountingIds())
+    await bench.acted("a", ref("rule-a"))
+    await bench.ends("a", ref("rule-a"))
+    await fill(bench, 1500)
+    connection = await asyncpg.connect(ground.server.url(user=role))
+    try:
+        await connection.execute(f"SET search_path TO {ground.schema}")
+        (head,) = await connection.fetchrow("SELECT digest FROM audit WHERE sequence = 1000")
+        for call, values in (
+            ("SELECT audit_remove(1000, $1)", (head,)),
+            ("SELECT audit_remove(1500, $1)", (head,)),
+            ("DELETE FROM audit", ()),
+            ("INSERT INTO audit_segment VALUES (1000, 1, $1, 0, 0)", (head,)),
+        ):
+            with pytest.raises(asyncpg.PostgresError, match=r"never changed or removed|permission denied"):
+                await connection.execute(call, *values)
+    finally:
+        await connection.close()
+    bench.clock.pass_(KEEP + 60)
+    (done, *_) = await everything_old(bench)
+    assert (done.runs, done.effects, done.incidents, done.records) == (1, 1, 1, 1000)
+    walk = Walk()
+    walk.add(await bench.records())
+    assert walk.result().ok
+
+
+async def test_replicas_remove_beside_each_other(ground: Ground) -> None:
+    """However many replicas remove at once, each row and each segment goes once and the chain stays whole."""
+    stores = await ground.replicas(4)
+    await ground.hold_time()
+    bench = Bench(stores[0], ground.clock, CountingIds())
+    for number in range(12):
+        await bench.acted(f"q{number}", ref(f"rule-{number}"))
+        await bench.ends(f"q{number}", ref(f"rule-{number}"))
+    await fill(bench, 3500)
+    bench.clock.pass_(KEEP + 60)
+    done = [await asyncio.gather(*(store.prune(KEEP, 2) for store in stores)) for _ in range(4)]
+    totals = [sum(column) for column in zip(*(one[:5] for round_ in done for one in round_), strict=True)]
+    assert totals == [24, 12, 12, 12, 3000]
+    walk = Walk()
+    walk.add(await bench.records())
+    assert walk.result().ok
