@@ -106,6 +106,8 @@ class Ready:
     parameters: Mapping[str, Any]
     shown_change: Mapping[str, Any]
     """The change without secrets, as it is kept and shown."""
+    digest: str
+    """The digest of the change, computed once."""
 
     def shown(self, step_id: str) -> dict[str, Any]:
         """What an approver sees and what the answer is bound to."""
@@ -116,7 +118,7 @@ class Ready:
             "target": self.step.target,
             "parameters": self.parameters,
             "change": self.shown_change,
-            "digest": self.change.digest,
+            "digest": self.digest,
         }
 
 
@@ -351,12 +353,12 @@ class Line:
         parameters = redact(action.model_dump(mode="json", by_alias=True, exclude_unset=True))
         if not diff:
             shown = self.step(rule, index)["change"]
-            return Ready(index, step, action, target, Change.from_json(shown), parameters, shown)
+            return Ready(index, step, action, target, Change.from_json(shown), parameters, shown, shown["digest"])
         change = await self._diff(rule, index, action, target)
-        shown = redact(change.as_json())
-        self.set_step(rule, index, parameters=parameters, change={**shown, "digest": change.digest})
+        shown, digest = redact(change.as_json()), change.digest
+        self.set_step(rule, index, parameters=parameters, change={**shown, "digest": digest})
         crashpoint("engine.after_diff")
-        return Ready(index, step, action, target, change, parameters, shown)
+        return Ready(index, step, action, target, change, parameters, shown, digest)
 
     async def _diff(self, rule: Rule, index: int, action: Action[Any], target: Target) -> Change:
         step = rule.steps[index]
@@ -426,7 +428,7 @@ class Line:
             approval is not None
             and approval.state == "granted"
             and approval.expires_at > self.now()
-            and any(c["step"] == ready.index and c["digest"] == ready.change.digest for c in approval.changes)
+            and any(c["step"] == ready.index and c["digest"] == ready.digest for c in approval.changes)
         )
 
     async def _guard_context(self, plan: Plan, mode: Mode, granted: bool) -> GuardContext:
@@ -563,7 +565,7 @@ class Line:
             change=ready.shown_change,
             incident_key=self.incident.key,
             limits=[limit for _, guard in plan.guards for limit in guard.limits(context)],
-            approval=ready.change.digest if needs_approval else "",
+            approval=ready.digest if needs_approval else "",
             entry=self.entry("effect.intent", detail),
         )
         crashpoint("engine.before_licence")

@@ -7,6 +7,7 @@ libraries log through the standard library goes the same way.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 import threading
@@ -42,7 +43,8 @@ def _safe(value: Any) -> str:
 
 def _renderer(form: str, stream: TextIO) -> list[Any]:
     if form == "json":
-        return [structlog.processors.JSONRenderer(default=_safe, ensure_ascii=False)]
+        encode = json.JSONEncoder(default=_safe, ensure_ascii=False).encode
+        return [structlog.processors.JSONRenderer(serializer=lambda line, **_: encode(line))]
     if form == "logfmt":
         return [structlog.processors.LogfmtRenderer(key_order=_FIRST, drop_missing=True, bool_as_flag=False)]
     # The default formatter draws local variables beside a traceback, and those hold secrets.
