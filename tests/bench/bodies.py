@@ -23,26 +23,32 @@ class Bodies:
             labels["alertname"] = alertname
         # An alert that began long ago would have waited its `for` already.
         starts_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        captured["alerts"] = [{**alert, "labels": labels, "startsAt": starts_at}] * per
-        text = json.dumps(captured, separators=(",", ":"))
+        del captured["groupKey"]
+        # The group key comes first and holds a serial, which makes bodies differ whose alerts are the same.
+        document = {"groupKey": _MARK, **captured, "alerts": [{**alert, "labels": labels, "startsAt": starts_at}] * per}
+        text = json.dumps(document, separators=(",", ":"))
         self.per = per
         self._parts = [part.encode() for part in text.split(_MARK)]
-        self._size = sum(map(len, self._parts)) + 8 * per
+        size = sum(map(len, self._parts)) + 8 * (per + 1)
         self._head = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Alertmanager/0.33.1\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {self._size}\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
         ).encode()
 
-    def request(self, first: int) -> bytes:
+    def request(self, first: int, serial: int = 0) -> bytes:
         """The request whose alerts are numbered from ``first``."""
-        pieces = [self._head, self._parts[0]]
-        for offset, part in enumerate(self._parts[1:]):
-            pieces += (b"%08d" % (first + offset), part)
-        return b"".join(pieces)
+        pieces = [self._head, self._parts[0], b"%08d" % serial]
+        for offset, part in enumerate(self._parts[1:-1]):
+            pieces += (part, b"%08d" % (first + offset))
+        return b"".join((*pieces, self._parts[-1]))
 
     def requests(self, first: int, count: int) -> list[bytes]:
         """``count`` requests with distinct alerts, numbered from ``first``."""
         return [self.request(first + index * self.per) for index in range(count)]
+
+    def again(self, first: int, count: int, serials: range) -> list[bytes]:
+        """The alerts of ``requests(first, count)`` again and again, in bodies that differ from each other."""
+        return [self.request(first + serial % count * self.per, serial) for serial in serials]
 
 
 class Numbers:

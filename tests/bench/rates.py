@@ -40,7 +40,8 @@ class Rates:
 
     def _cell(self, report: Report, bare: Process, service: Process, connections: int, per: int) -> None:
         bodies = Bodies(per)
-        known = bodies.requests(self._numbers.take(_KNOWN * per), _KNOWN)
+        first = self._numbers.take(_KNOWN * per)
+        known = bodies.requests(first, _KNOWN)
         with Client(service.port, connections) as ours, Client(bare.port, connections) as theirs:
             ours.closed_loop(known, 60)
             turns: dict[str, Callable[[], Load]] = {
@@ -49,11 +50,15 @@ class Rates:
                 "known": lambda: ours.closed_loop(endless(known), self._seconds),
             }
             loads = take_turns(turns, self._rounds)
+            if (connections, per) == (8, 10):
+                fresh = bodies.again(first, _KNOWN, range(1, int(_PREPARED * self._seconds) // per))
+                loads["other"] = [ours.closed_loop(fresh, self._seconds)]
         rate = {name: statistics.median([load.rate for load in each]) * per for name, each in loads.items()}
         goals = {"new": ">= 0.07", "known": ">= 0.3"} if (connections, per) == (8, 10) else {}
         cell = f"{connections:>2} connections x {per:>2} alerts"
         report.add(GROUP, f"{cell}: bare handler", rate["bare"], "alerts/s")
-        for name, words in (("new", "all new, a run each"), ("known", "repeats")):
+        kinds = {"new": "all new, a run each", "known": "repeats", "other": "known alerts in bodies never seen"}
+        for name, words in ((name, words) for name, words in kinds.items() if name in rate):
             report.add(GROUP, f"{cell}: {words}", rate[name], "alerts/s")
             share = rate[name] / rate["bare"]
             report.add(GROUP, f"{cell}: {words}, share of the bare handler", share, "", goals.get(name, ""))
