@@ -55,7 +55,7 @@ class Postgres:
 
     def make(self) -> None:
         """Make the cluster."""
-        command = [_binary("initdb"), "-D", self.data, "-U", "superuser", "--pwfile", self._secret]
+        command: list[str | Path] = [_binary("initdb"), "-D", self.data, "-U", "superuser", "--pwfile", self._secret]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         done = subprocess.run(
             command, user=self._user, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False

@@ -83,7 +83,11 @@ class Address:
         try:
             async with asyncio.timeout(self.connect * 2):
                 connection = await asyncpg.connect(**self.parameters(name))
-                await prepare(connection)
+                try:
+                    await prepare(connection)
+                except BaseException:
+                    connection.terminate()
+                    raise
         except Exception as error:  # noqa: BLE001 - every way in which connecting fails means the same
             raise failure(error, self) from None
         return connection
