@@ -9,6 +9,8 @@ from tests.bench.processes import Broken, Process, free_port
 
 WAITS = """\
   - name: waits
+    owner: bench
+    runbook_url: https://runbooks.example.com/queue
     mode: auto
     when: {alert: HighQueueDepth, for: 1h}
     guards: [{cooldown: {for: 1m, scope: incident}}]
@@ -24,6 +26,8 @@ VERIFIES = ACTS + "    verify: {until: alert.resolved, within: 10m}\n"
 
 _FILLER = """\
   - name: filler-{0}
+    owner: bench
+    runbook_url: https://runbooks.example.com/queue
     mode: auto
     when: {{alert: Filler{0}, matchers: ['severity=~"warning|critical"']}}
     guards: [{{cooldown: {{for: 1m, scope: incident}}}}]
