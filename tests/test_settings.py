@@ -135,12 +135,18 @@ REPORTS = {
           set intake.tokens_file or users, or listen on 127.0.0.1""",  # noqa: E501  # the report to the letter
     ),
     "a coming version": (
-        "redis: {url: 'redis://x'}\n",
+        "escalations: {}\n",
         """\
-        remediator.yaml:1:1: error: "redis" comes in a later version [settings/later]
-            1 | redis: {url: 'redis://x'}
+        remediator.yaml:1:1: error: "escalations" comes in a later version [settings/later]
+            1 | escalations: {}
               | ^
-          leave it out; one replica on SQLite needs no Redis""",
+          let Alertmanager page people, with a route of its own""",
+    ),
+    "a password in an address": (
+        "redis: {url: 'redis://:open-sesame@redis.example.com'}\n",
+        """\
+        remediator.yaml:1:14: error: the address holds a password [settings/secret]
+          write redis.password_file: and the path of a file that holds it""",
     ),
     "a variable that is not set": (
         "web: {external_url: '${env:NOT_SET_ANYWHERE}'}\n",
@@ -306,6 +312,40 @@ def test_refuses_what_is_no_place(url: str) -> None:
 def test_knows_the_other_mistakes_too(text: str, found: list[str]) -> None:
     """Every further kind of mistake has its own stable id."""
     assert ids(text) == found
+
+
+def test_redis_is_beside_the_store_only_if_said() -> None:
+    """Without a word there is no Redis; with its address alone everything else has a default."""
+    assert load("").redis is None
+    redis = load("redis: {url: 'redis://redis.example.com:6379/3'}\n").redis
+    assert redis is not None
+    assert (redis.url, redis.password_file) == ("redis://redis.example.com:6379/3", None)
+    assert (redis.timeout, redis.prefix) == (0.3, "remediator")
+
+
+@pytest.mark.parametrize("url", ["rediss://user@redis.example.com", "unix:///run/redis/redis.sock", "redis://[::1]:1/"])
+def test_every_way_to_a_redis_can_be_written(url: str) -> None:
+    """TLS, a user's name, a socket and an address of IPv6 are all fine."""
+    assert load(f"redis: {{url: '{url}'}}\n").redis is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{url: 'http://redis.example.com'}",
+        "{url: 'redis://'}",
+        "{url: 'redis://host:port'}",
+        "{url: 'redis://host/name'}",
+        "{url: 'redis://host/0?socket_timeout=99'}",
+        "{url: 'unix://'}",
+        "{url: 'redis://host', timeout: 2s}",
+        "{url: 'redis://host', prefix: 'a:b'}",
+    ],
+)
+def test_a_redis_that_cannot_be_meant_is_refused(text: str) -> None:
+    """No option of a library gets in through the address, and nobody can be made to wait for long."""
+    assert ids(f"redis: {text}\n") in (["value/invalid"], ["value/missing"])
 
 
 def test_history_is_kept_for_ever_unless_said() -> None:

@@ -105,6 +105,38 @@ class Storage(_Part):
         return FilePath("/" + rest.lstrip("/")) if rest.startswith("/") else FilePath(rest)
 
 
+class Redis(_Part):
+    """A Redis beside the store, which makes some answers come sooner and decides nothing."""
+
+    url: str = Field(description="redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of/socket.")
+    password_file: str | None = Field(
+        default=None, description="File with its password; a user name stands in the url, as redis://user@host."
+    )
+    timeout: Duration = Field(default=0.3, ge=0.01, le=1, description="How long anybody waits for its answer.")
+    prefix: str = Field(
+        default="remediator",
+        pattern=r"^[A-Za-z0-9_.-]{1,40}$",
+        description="What its keys and channels begin with; another one for each installation on the same server.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, text: str) -> str:
+        wrong = ValueError("not the address of a Redis; write redis://host:6379/0, rediss://… or unix:///path")
+        try:
+            parts = urlsplit(text)
+            host, _ = parts.hostname, parts.port  # A port that is no number raises here.
+        except ValueError:
+            raise wrong from None
+        if parts.scheme == "unix" and parts.path.strip("/") and not parts.query:
+            return text
+        if parts.scheme not in ("redis", "rediss") or not host:
+            raise wrong
+        if parts.query or parts.fragment or not re.fullmatch(r"/?[0-9]{0,5}", parts.path):
+            raise ValueError("after the host stands only the number of the database, as in redis://host:6379/0")
+        return text
+
+
 class Intake(_Part):
     """What is accepted from Alertmanager."""
 
@@ -179,6 +211,7 @@ class SettingsFile(_Part):
 
     web: Web = Field(default_factory=Web, description="Where the service listens.")
     storage: Storage = Field(default_factory=Storage, description="Where durable state lives.")
+    redis: Redis | None = Field(default=None, description="Redis beside the store: sooner, never the authority.")
     intake: Intake = Field(default_factory=Intake, description="What is accepted from Alertmanager.")
     worker: Worker = Field(default_factory=Worker, description="How runs are carried out.")
     approvals: Approvals = Field(default_factory=Approvals, description="How people are asked.")

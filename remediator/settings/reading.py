@@ -15,12 +15,22 @@ from pydantic import ValidationError
 from remediator.document import Document, Path, load_document, read_bounded
 from remediator.problem import Problem, ProblemsError, Severity, nearest
 from remediator.rule import Mode, Registry, guard_parameters
-from remediator.settings.form import Approvals, Audit, Intake, Service, SettingsFile, Storage, User, Web, Worker
+from remediator.settings.form import (
+    Approvals,
+    Audit,
+    Intake,
+    Redis,
+    Service,
+    SettingsFile,
+    Storage,
+    User,
+    Web,
+    Worker,
+)
 from remediator.target import Target
-from remediator.validation import found, model_problems, without_secrets
+from remediator.validation import EXPOSED, found, model_problems, without_secrets
 
 LATER = {
-    ("", "redis"): "leave it out; one replica on SQLite needs no Redis",
     ("", "escalations"): "let Alertmanager page people, with a route of its own",
     ("storage", "password_file"): "PostgreSQL follows; write url: sqlite:///… and leave the password out",
     ("services", "disruption_budget"): "leave it out, and bound rules with rate_limit",
@@ -41,6 +51,7 @@ class Settings:
 
     web: Web
     storage: Storage
+    redis: Redis | None
     intake: Intake
     worker: Worker
     approvals: Approvals
@@ -154,6 +165,7 @@ class _Reading:
             )
         targets = self._targets(data.get("targets"))
         self._guards(data.get("guards"))
+        self._no_password(("redis", "url"))
         if form is not None:
             self._open_to_all(form)
         if form is None or any(p.severity is Severity.ERROR for p in self.problems):
@@ -161,6 +173,7 @@ class _Reading:
         return Settings(
             web=form.web,
             storage=form.storage,
+            redis=form.redis,
             intake=form.intake,
             worker=form.worker,
             approvals=form.approvals,
@@ -308,6 +321,14 @@ class _Reading:
                 kind.model_validate(guard_parameters(kind, value))
             except ValidationError as error:
                 self.problems += model_problems(self.document, (*path, name), kind, error)
+
+    def _no_password(self, path: Path) -> None:
+        """An address with a password would put a secret into this file, and into whatever shows the address."""
+        outer = self.document.data.get(path[0])
+        value = outer.get(path[1]) if isinstance(outer, dict) else None
+        if isinstance(value, str) and ":" in value.partition("://")[2].rpartition("@")[0]:
+            hint = f"write {path[0]}.password_file: and the path of a file that holds it"
+            self._say(path, EXPOSED, "the address holds a password", hint)
 
     def _open_to_all(self, form: SettingsFile) -> None:
         """Anybody who can connect could have things done: without tokens only this machine may connect."""
