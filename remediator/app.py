@@ -140,7 +140,11 @@ class Application:
         self._store_error = ""
         settings = self._loaded.settings
         self.store: Store = SqliteStore(
-            str(settings.storage.path), clock=self.clock, ids=self._ids, tolerance=settings.intake.tolerance
+            str(settings.storage.path),
+            clock=self.clock,
+            ids=self._ids,
+            tolerance=settings.intake.tolerance,
+            migrate=settings.storage.migrate,
         )
         place = settings.checkpoint_file
         self._checkpoint = Keeper(

@@ -10,7 +10,7 @@ import asyncpg
 from remediator.errors import StoreError, StoreUnavailable
 from remediator.stores._postgres_connect import Address, failure
 from remediator.stores._postgres_session import lock_id
-from remediator.stores.migrations import Migration, migrations, pending
+from remediator.stores.migrations import Migration, Step, migrations, pending, steps
 
 _LEDGER = (
     "CREATE TABLE IF NOT EXISTS migration (version integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,"
@@ -25,8 +25,8 @@ _GRANTS = (
     "GRANT EXECUTE ON FUNCTION audit_remove(bigint, text) TO {role}",
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
 )
-"""What a service needs that does not own the schema. It can add to the audit, change no record of it, and remove only what
-retention may: the oldest ones through one function, after a day at least."""
+"""What a service needs that does not own the schema. It can add to the audit, change no record of it, and remove only
+what retention may: the oldest ones through one function, after a day at least."""
 
 
 async def state(address: Address) -> tuple[Sequence[tuple[int, str]], Sequence[Migration]]:
@@ -44,14 +44,30 @@ async def state(address: Address) -> tuple[Sequence[tuple[int, str]], Sequence[M
         await _close(connection)
 
 
-async def ensure(address: Address) -> None:
+async def schema(address: Address) -> list[Step]:
+    """Every migration with when it was applied, if it was. Raises like ``state``."""
+    connection = await address.connection("remediator migrate")
+    try:
+        return steps(migrations("postgres"), [tuple(row) for row in await _applied(connection)])
+    except Exception as error:
+        raise failure(error, address) from error
+    finally:
+        await _close(connection)
+
+
+async def ensure(address: Address, *, apply: bool = True) -> None:
     """Let the schema be the one that this program knows, applying what is missing if this role may.
 
-    Raises StoreError that says who must do what.
+    Raises StoreError that says who must do what; without ``apply`` for anything that is missing.
     """
     _, missing = await state(address)
     if not missing:
         return
+    if not apply:
+        raise StoreError(
+            f"the schema {address.schema} at {address} lacks migration {missing[0].version} ({missing[0].name});"
+            " run `remediator migrate`, or set storage.migrate to true"
+        )
     try:
         await migrate(address)
     except StoreUnavailable as error:
@@ -115,7 +131,7 @@ async def _is_there(connection: Any) -> bool:
 async def _applied(connection: Any) -> list[Any]:
     if not await _is_there(connection):
         return []
-    rows: list[Any] = await connection.fetch("SELECT version, name, sha256 FROM migration ORDER BY version")
+    rows: list[Any] = await connection.fetch("SELECT version, name, sha256, applied_at FROM migration ORDER BY version")
     return rows
 
 

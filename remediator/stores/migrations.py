@@ -19,6 +19,14 @@ class Migration(NamedTuple):
     sha256: str
 
 
+class Step(NamedTuple):
+    """A migration and when it was applied (Unix seconds); None while it is still to be."""
+
+    version: int
+    name: str
+    applied_at: float | None
+
+
 def migrations(dialect: str) -> Sequence[Migration]:
     """All migrations of ``dialect`` in order, from ``migrations/<dialect>/NNNN_name.sql``."""
     folder = resources.files("remediator.stores") / "migrations" / dialect
@@ -48,3 +56,13 @@ def pending(known: Sequence[Migration], applied: Sequence[tuple[int, str]]) -> S
             raise StoreError(f"migration {version} was applied in another form than this program has; restore a backup")
     done = {version for version, _ in applied}
     return [migration for migration in known if migration.version not in done]
+
+
+def steps(known: Sequence[Migration], applied: Sequence[tuple[int, str, str, float]]) -> list[Step]:
+    """All migrations, those that are still to be applied last.
+
+    ``applied`` is (version, name, sha256, applied_at) as stored. Raises StoreError like ``pending``.
+    """
+    missing = pending(known, [(row[0], row[2]) for row in applied])
+    done = [Step(version, name, at) for version, name, _, at in applied]
+    return [*done, *(Step(migration.version, migration.name, None) for migration in missing)]

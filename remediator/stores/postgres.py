@@ -44,10 +44,11 @@ class PostgresStore:
     """``Store`` on PostgreSQL 13 or newer, for any number of replicas.
 
     ``clock`` is used for nothing that is decided: ``ids`` alone come from the host. ``tolerance`` is that of
-    SqliteStore. ``password_file`` is read for every new connection. Times are seconds: ``connect_timeout`` for a
-    connection, ``acquire_timeout`` for a place in the pool, ``command_timeout`` for a statement (told to the server
-    too), ``verb_timeout`` for a whole verb, after which it raises StoreUnavailable; ``idle_timeout`` is how long a
-    frozen replica can keep others waiting. ``pool_size`` connections are used at most, and one more to listen.
+    SqliteStore, and so is ``migrate``. ``password_file`` is read for every new connection. Times are seconds:
+    ``connect_timeout`` for a connection, ``acquire_timeout`` for a place in the pool, ``command_timeout`` for a
+    statement (told to the server too), ``verb_timeout`` for a whole verb, after which it raises StoreUnavailable;
+    ``idle_timeout`` is how long a frozen replica can keep others waiting. ``pool_size`` connections are used at most,
+    and one more to listen.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PostgresStore:
         ids: Ids,
         tolerance: float = 60.0,
         schema: str = "remediator",
+        migrate: bool = True,
         password_file: str = "",
         pool_size: int = 10,
         connect_timeout: float = 2.0,
@@ -74,6 +76,7 @@ class PostgresStore:
             statement=command_timeout,
             idle=idle_timeout,
         )
+        self._migrate = migrate
         self._clock = clock
         self._ids = ids
         self._tolerance = tolerance
@@ -90,7 +93,7 @@ class PostgresStore:
 
         Raises StoreError that says what to do, and then holds nothing.
         """
-        await _postgres_migrate.ensure(self._address)
+        await _postgres_migrate.ensure(self._address, apply=self._migrate)
         size, acquire, verb = self._pool
         self._database = Database(self._address, size=size, acquire=acquire, verb=verb)
         await self._database.open()

@@ -7,25 +7,23 @@ Sources: sqlite.org/wal.html (WAL does not work on network file systems), sqlite
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
 
 from remediator.arrival import Arrival, Receipt
 from remediator.audit import AuditRecord, Entry
 from remediator.clock import Clock
-from remediator.errors import NotFound, StoreError, StoreUnavailable
+from remediator.errors import NotFound, StoreUnavailable
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.run import Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
-from remediator.stores import _sqlite_intake, _sqlite_people, _sqlite_retention, _sqlite_runs
+from remediator.stores import _sqlite_file, _sqlite_intake, _sqlite_people, _sqlite_retention, _sqlite_runs
 from remediator.stores._rows import (
     AUDIT,
     EFFECT,
@@ -38,7 +36,6 @@ from remediator.stores._rows import (
 )
 from remediator.stores._sqlite_known import Known
 from remediator.stores._sqlite_writer import Transaction, Writer
-from remediator.stores.migrations import migrations, pending
 
 R = TypeVar("R")
 _CLOCK_SLACK = 1.0
@@ -49,17 +46,25 @@ class SqliteStore:
 
     ``inline`` executes everything in the caller's thread, which makes it deterministic under virtual time.
     ``tolerance`` is how far apart, in seconds, two starts of one life may lie (D1: at least twice the
-    evaluation interval of the alerting rules).
+    evaluation interval of the alerting rules). Without ``migrate`` a file whose schema is not up to date is refused.
     """
 
     def __init__(
-        self, path: str, *, clock: Clock, ids: Ids, tolerance: float = 60.0, inline: bool = False
+        self,
+        path: str,
+        *,
+        clock: Clock,
+        ids: Ids,
+        tolerance: float = 60.0,
+        inline: bool = False,
+        migrate: bool = True,
     ) -> None:
         self._path = path
+        self._migrate = migrate
         self._clock = clock
         self._ids = ids
         self._tolerance = tolerance
-        self._inline = inline or path == ":memory:"
+        self._inline = inline or path == _sqlite_file.MEMORY
         self._lock_file: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._writer: Writer | None = None
@@ -85,14 +90,12 @@ class SqliteStore:
             raise
 
     async def _open(self) -> None:
-        if self._path != ":memory:":
-            self._take_file()
-        connection = self._connection = self._connect()
-        try:
-            self._migrate(connection)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: not usable as a store: {error}") from None
-        self._reader = connection if self._path == ":memory:" else self._connect(readonly=True)
+        if self._path != _sqlite_file.MEMORY:
+            self._lock_file = _sqlite_file.take(self._path)
+        connection = self._connection = _sqlite_file.connect(self._path)
+        _sqlite_file.migrate(connection, self._path, self._clock.now(), apply=self._migrate)
+        memory = self._path == _sqlite_file.MEMORY
+        self._reader = connection if memory else _sqlite_file.connect(self._path, readonly=True)
         if not self._inline:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
         self._writer = Writer(connection, self._clock, inline=self._inline, abandoned=self._known.forget)
@@ -115,51 +118,6 @@ class SqliteStore:
         if self._lock_file is not None:
             os.close(self._lock_file)
             self._lock_file = None
-
-    def _take_file(self) -> None:
-        path = Path(self._path)
-        if not path.parent.is_dir():
-            raise StoreError(f"{path.parent}: no such directory; create it, or set storage.url to another place")
-        try:
-            self._lock_file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # SQLite would let everybody read the alerts and the audit; its other files take the mode of this one.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except BlockingIOError:
-            raise StoreError(f"{path}: another process has this store open; SQLite serves one replica") from None
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be opened: {error.strerror}") from None
-
-    def _connect(self, *, readonly: bool = False) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            if mode not in ("wal", "memory"):
-                raise StoreError(f"{self._path}: this file system cannot do WAL (a network one?); use a local one")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA wal_autocheckpoint=4000")
-            if readonly:
-                connection.execute("PRAGMA query_only=ON")
-        except StoreError:
-            connection.close()
-            raise
-        except sqlite3.Error as error:
-            connection.close()
-            raise StoreError(f"{self._path}: cannot be opened as a SQLite file: {error}") from None
-        return connection
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migration (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
-            " sha256 TEXT NOT NULL, applied_at REAL NOT NULL)"
-        )
-        applied = connection.execute("SELECT version, sha256 FROM migration ORDER BY version").fetchall()
-        for migration in pending(migrations("sqlite"), applied):
-            values = (migration.version, migration.name, migration.sha256, self._clock.now())
-            connection.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}")
-            connection.execute("INSERT INTO migration VALUES (?,?,?,?)", values)
-            connection.execute("COMMIT")
 
     async def ping(self) -> None:
         """Commit a row that was made and removed: what changes nothing would not reach the disk, and prove nothing."""
