@@ -201,6 +201,8 @@ class Line:
     async def _still_wanted(self, plan: Plan) -> None:
         """R14: still firing, and the rule unchanged. Once a step has acted only the first of them counts."""
         if not self.incident.open:
+            if self.acted and self.incident.superseded:
+                await self.stop(State.FAILED, "superseded", "the alert began again; the new incident has a run of its own")
             if self.acted:
                 await self.stop(State.SUCCEEDED, "resolved", "the alert resolved; no further step is needed")
             await self.stop(State.CANCELLED, "resolved", "the alert resolved before the run began to act")

@@ -49,6 +49,8 @@ class Member:
     min_start: float
     max_start: float
     ended_at: float | None = None
+    lost: bool = False
+    """Whether nobody told that it ended: it was over only because the same alert began again."""
 
     def holds(self, start: float, tolerance: float) -> bool:
         """Whether a notice that starts at ``start`` belongs to this life.
@@ -81,7 +83,7 @@ class Incident:
         """The members as JSON text for a store."""
         return canonical_json(
             {
-                name: [m.labels, m.annotations, m.min_start, m.max_start, m.ended_at]
+                name: [m.labels, m.annotations, m.min_start, m.max_start, m.ended_at, *([True] if m.lost else [])]
                 for name, m in self.members.items()
             }
         )
@@ -89,7 +91,12 @@ class Incident:
     @staticmethod
     def read_members(data: Mapping[str, Sequence[Any]]) -> dict[str, Member]:
         """Members from the parsed JSON that ``members_json`` wrote."""
-        return {name: Member(m[0], m[1], m[2], m[3], m[4]) for name, m in data.items()}
+        return {name: Member(*m) for name, m in data.items()}
+
+    @property
+    def superseded(self) -> bool:
+        """Whether it was over only because the problem began again: nothing shows that it ever went away."""
+        return any(member.lost for member in self.members.values())
 
     def firing(self) -> list[Member]:
         """The members that still fire."""
@@ -270,4 +277,4 @@ def _widen(incident: Incident, member: str, known: Member, start: float, now: fl
 
 
 def _ended(members: Mapping[str, Member], at: float) -> dict[str, Member]:
-    return {n: m if m.ended_at is not None else replace(m, ended_at=at) for n, m in members.items()}
+    return {n: m if m.ended_at is not None else replace(m, ended_at=at, lost=True) for n, m in members.items()}

@@ -104,7 +104,8 @@ def environment(
         ],
         "count": len(incident.firing()),
         "alert": {
-            "resolved": not incident.open,
+            # A life that was cut short by the next one has not been seen to go: that is no proof of a cure.
+            "resolved": not incident.open and not incident.superseded,
             "firing": incident.open,
             "for_seconds": max(0.0, now - incident.opened_at),
         },

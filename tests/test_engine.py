@@ -98,6 +98,18 @@ async def test_nothing_to_do_is_not_an_effect() -> None:
         assert "effect.intent" not in await h.events(run_id)
 
 
+async def test_an_alert_that_began_again_was_not_cured() -> None:
+    """When the end of a life was lost and the alert fires anew, the run that waits for its end has failed, not won."""
+    async with house(rule("verify: {until: alert.resolved, within: 10m, every: 15s}")) as h:
+        run_id = await h.fire()
+        await h.state(run_id, State.VERIFYING)
+        await asyncio.sleep(180)
+        again = await h.fire()
+        assert again and again != run_id
+        run = await h.end(run_id)
+        assert (run.state, run.reason) == (State.FAILED, "ineffective")
+
+
 async def test_a_problem_that_stays_makes_the_run_a_failure() -> None:
     """Success is the symptom gone, not the API's 200: after ``within`` the run has failed as ineffective."""
     async with house(rule("verify: {until: alert.resolved, within: 10m, every: 15s}")) as h:

@@ -191,6 +191,8 @@ def test_a_life_that_begins_again_supersedes_the_open_one() -> None:
     assert seen.superseded is not None
     assert (seen.superseded.id, seen.superseded.ended_at) == (first.id, 2_000)
     assert seen.superseded.firing() == []
+    assert seen.superseded.superseded and not seen.incident.superseded
+    assert Incident.read_members(json.loads(seen.superseded.members_json())) == dict(seen.superseded.members)
 
 
 def test_the_last_end_closes_and_dates_the_incident() -> None:
