@@ -262,7 +262,10 @@ class Store(Protocol):
         ...
 
     async def pause(self, pause: Pause) -> None:
-        """Engage or replace a pause; effective for every licence after this commit."""
+        """Engage or replace a pause; effective for every licence after this commit.
+
+        It begins now and lasts as long as ``pause`` says between ``since`` and ``until``, by the store's clock.
+        """
         ...
 
     async def resume(self, scope: str, actor: str, comment: str) -> None:

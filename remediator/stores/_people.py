@@ -73,6 +73,12 @@ def cancelled(run: Run, acting: bool, actor: str, comment: str, now: float) -> C
     return Cancelled(moved, _by(run, "run.cancelled", actor, detail))
 
 
+def begun(wanted: Pause, now: float) -> Pause:
+    """``wanted`` as it begins now, by the store's clock: it lasts as long as was asked for, whatever clock asked."""
+    until = None if wanted.until is None else now + (wanted.until - wanted.since)
+    return wanted._replace(since=now, until=until)
+
+
 def engaged(pause: Pause) -> Entry:
     """The record of a pause."""
     detail = {"scope": pause.scope, "reason": pause.reason, "until": pause.until}

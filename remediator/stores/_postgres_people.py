@@ -112,14 +112,9 @@ async def pause(transaction: Transaction, wanted: Pause) -> None:
     """Engage or replace a pause. What the replaced one held looks at the new one."""
     if await transaction.run("DELETE FROM pause WHERE scope = $1", wanted.scope):
         await _wake_paused(transaction)
-    await transaction.run(
-        "INSERT INTO pause (scope, reason, actor, since, until) VALUES ($1,$2,$3,remediator_now(),$4)",
-        wanted.scope,
-        wanted.reason,
-        wanted.actor,
-        wanted.until,
-    )
-    transaction.record(_people.engaged(wanted))
+    begun = _people.begun(wanted, await transaction.now())
+    await transaction.run("INSERT INTO pause (scope, reason, actor, since, until) VALUES ($1,$2,$3,$4,$5)", *begun)
+    transaction.record(_people.engaged(begun))
 
 
 async def resume(transaction: Transaction, scope: str, actor: str, comment: str) -> None:

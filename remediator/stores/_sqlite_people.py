@@ -100,15 +100,9 @@ def pause(transaction: Transaction, wanted: Pause) -> list[Pause]:
     """Engage or replace a pause; all pauses there are now. What the replaced one held looks at the new one."""
     if transaction.run("DELETE FROM pause WHERE scope = ?", wanted.scope):
         _wake_paused(transaction)
-    transaction.run(
-        "INSERT INTO pause VALUES (?,?,?,?,?)",
-        wanted.scope,
-        wanted.reason,
-        wanted.actor,
-        transaction.now,
-        wanted.until,
-    )
-    transaction.record(_people.engaged(wanted))
+    begun = _people.begun(wanted, transaction.now)
+    transaction.run("INSERT INTO pause (scope, reason, actor, since, until) VALUES (?,?,?,?,?)", *begun)
+    transaction.record(_people.engaged(begun))
     return all_pauses(transaction.connection)
 
 

@@ -175,9 +175,9 @@ class People:
     # the kill switch -------------------------------------------------------------------------------------------------
 
     async def test_pauses_are_listed_replaced_and_released(self, bench: Bench) -> None:
-        """Every pause in force is shown with who made it and why; one that is over is not."""
+        """Every pause in force is shown with who made it and why, dated by the store; one that is over is not."""
         assert list(await bench.store.pauses()) == []
-        await bench.store.pause(Pause("rule:rule-a", "noisy", "user:ann", 0.0, T0 + 60))
+        await bench.store.pause(Pause("rule:rule-a", "noisy", "user:ann", 0.0, 60.0))
         await bench.store.pause(Pause("global", "incident 7", "user:bob", 0.0, None))
         bench.clock.pass_(30)
         await bench.store.pause(Pause("global", "incident 8", "user:cat", 0.0, None))

@@ -185,7 +185,7 @@ class _Walk:
     async def _pause(self) -> None:
         scope = self.dice.choice(("global", "rule:rule-1", "target:t2"))
         if self.dice.random() < 0.3:
-            await self.bench.store.pause(Pause(scope, "", "user:ann", 0.0, self.bench.clock.at + 30))
+            await self.bench.store.pause(Pause(scope, "", "user:ann", 0.0, 30.0))
         else:
             await self.bench.store.resume(scope, "user:ann", "")
 
