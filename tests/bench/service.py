@@ -32,6 +32,7 @@ _FILLER = """\
     when: {{alert: Filler{0}, matchers: ['severity=~"warning|critical"']}}
     guards: [{{cooldown: {{for: 1m, scope: incident}}}}]
     steps: [{{uses: http.post, target: api, with: {{path: /act, json: {{number: "{0}"}}}}}}]
+    verify: {{until: alert.resolved, within: 10m}}
 """
 
 
