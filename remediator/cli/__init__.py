@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "pause": ("pause", "Stop everything, one rule or one target: the kill switch."),
     "resume": ("pause", "End a pause."),
     "audit": ("audit", "List, verify and export the audit log."),
+    "migrate": ("migrate", "Bring the schema of a store up to date."),
+    "storage": ("storage", "Move everything that a store keeps."),
     "schema": ("schema", "The JSON Schema of rules or settings, for editors."),
     "actions": ("actions", "What rules can do."),
     "guards": ("actions", "What can hold or deny a run."),

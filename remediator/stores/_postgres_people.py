@@ -13,13 +13,12 @@ from remediator.stores import _people
 from remediator.stores._postgres_database import Name
 from remediator.stores._postgres_session import Session, Transaction
 from remediator.stores._postgres_write import end_run, still_waits, write_run
-from remediator.stores._rows import RUN, read_approval, read_run
+from remediator.stores._rows import APPROVAL, RUN, read_approval, read_run
 
 PAUSES: Name = ("pauses",)
 """Shared by every licence, alone for whoever pauses: no licence is given after the commit of a pause."""
 
-_APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
-_QUESTION = ",".join(f"a.{column}" for column in _APPROVAL.split(","))
+_QUESTION = ",".join(f"a.{column}" for column in APPROVAL.split(","))
 _NEWEST = (
     f"SELECT {_QUESTION}, v.actor, v.yes, v.comment, v.at FROM (SELECT * FROM approval WHERE run_id = $1"  # noqa: S608
     " ORDER BY ordinal DESC LIMIT 1) AS a LEFT JOIN approval_vote AS v ON v.approval_id = a.id ORDER BY v.at, v.actor"
@@ -46,7 +45,7 @@ async def ask(transaction: Transaction, run: Run, approval: Approval, entries: S
     written = await write_run(transaction, await still_waits(transaction, run))
     await transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = $1 AND state = 'pending'", run.id)
     await transaction.run(
-        f"INSERT INTO approval ({_APPROVAL}) VALUES ($1,$2,$3,$4,'pending',$5,remediator_now(),$6)",  # noqa: S608
+        f"INSERT INTO approval ({APPROVAL}) VALUES ($1,$2,$3,$4,'pending',$5,remediator_now(),$6)",  # noqa: S608
         approval.id,
         run.id,
         approval.digest,

@@ -20,6 +20,7 @@ INCIDENT = "id,key,labels,members,opened_at,seen_at,ended_at"
 EFFECT = (
     "id,run_id,step,attempt,epoch,action,target,subject,effect,state,change,outcome,licensed_at,finished_at"
 )
+APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
 AUDIT = "sequence,at,event,actor,run_id,rule,body,previous,digest"
 
 

@@ -11,17 +11,15 @@ from remediator.errors import NotFound
 from remediator.run import Run
 from remediator.store import Approval, Pause
 from remediator.stores import _people
-from remediator.stores._rows import RUN, read_approval, read_run
+from remediator.stores._rows import APPROVAL, RUN, read_approval, read_run
 from remediator.stores._sqlite_write import end_run, still_waits, write_run
 from remediator.stores._sqlite_writer import Transaction
-
-_APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
 
 
 def newest_approval(connection: sqlite3.Connection, run_id: str) -> Approval | None:
     """The newest question of a run with its votes, or None."""
     row = connection.execute(
-        f"SELECT {_APPROVAL} FROM approval WHERE run_id = ? ORDER BY id DESC LIMIT 1",  # noqa: S608
+        f"SELECT {APPROVAL} FROM approval WHERE run_id = ? ORDER BY id DESC LIMIT 1",  # noqa: S608
         (run_id,),
     ).fetchone()
     if row is None:
@@ -44,7 +42,7 @@ def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequenc
     written = write_run(transaction, still_waits(transaction, run))
     transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = ? AND state = 'pending'", run.id)
     transaction.run(
-        f"INSERT INTO approval ({_APPROVAL}) VALUES (?,?,?,?,'pending',?,?,?)",  # noqa: S608
+        f"INSERT INTO approval ({APPROVAL}) VALUES (?,?,?,?,'pending',?,?,?)",  # noqa: S608
         approval.id,
         run.id,
         approval.digest,
