@@ -15,8 +15,11 @@ _WRITTEN = (
     "id", "epoch", "version", "state", "reason", "message", "mode", "owner", "lease_until", "wake_at", "updated_at",
     "tries", "progress",
 )  # fmt: skip
+# The owner knows the lease of its claim only, and may have renewed it since: it can give it up, never change it.
+_LEASE = "lease_until = CASE WHEN w.lease_until = 0 THEN 0 ELSE run.lease_until END"
+_SET = ", ".join(_LEASE if name == "lease_until" else f"{name} = w.{name}" for name in _WRITTEN[3:])
 _WRITE = (
-    f"UPDATE run SET version = w.version + 1, {', '.join(f'{name} = w.{name}' for name in _WRITTEN[3:])}"  # noqa: S608
+    f"UPDATE run SET version = w.version + 1, {_SET}"  # noqa: S608
     f" FROM {unnest(_WRITTEN)} AS w ({','.join(_WRITTEN)})"
     " WHERE run.id = w.id AND run.epoch = w.epoch AND run.version = w.version"
     f" AND run.state = ANY(${len(_WRITTEN) + 1}::text[])"

@@ -170,6 +170,19 @@ class Claims:
         assert await bench.store.run(claim.run.id) == replace(claim.run, lease_until=T0 + 50)
         assert (await bench.moved(claim.run, State.SUCCEEDED)).state is State.SUCCEEDED
 
+    async def test_a_write_keeps_the_lease_that_was_renewed(self, bench: Bench) -> None:
+        """An owner that goes on writing by its old claim does not shorten the lease that it has renewed meanwhile."""
+        claim = await bench.running()
+        bench.clock.pass_(20)
+        await bench.store.renew([claim.run], 30)
+        moved = await bench.moved(claim.run, State.RUNNING)
+        licence = await bench.licensed(claim._replace(run=moved))
+        bench.clock.pass_(29)
+        assert await bench.claim("w2") == []
+        assert (await bench.store.run(claim.run.id)).lease_until == T0 + 50
+        assert (await bench.concluded(licence, State.HELD, wake_at=T0)).lease_until == 0
+        assert (await bench.claim_one("w2")).run.epoch == 2
+
     async def test_renewing_tells_what_is_lost(self, bench: Bench) -> None:
         """An owner learns which of its runs another one has taken or which have ended, and keeps the rest."""
         runs = {name: (await bench.running(name, ref(f"rule-{name}"))).run for name in ("kept", "taken", "ended")}
