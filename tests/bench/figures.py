@@ -44,13 +44,13 @@ class Report:
     def as_table(self) -> str:
         """Everything for people."""
         lines = [f"{name}: {text}" for name, text in self.machine.items()]
-        group = ""
+        group, width = "", max((len(each.name) for each in self.figures), default=0)
         for each in self.figures:
             if each.group != group:
                 group = each.group
                 lines += ["", group]
             met = {True: "met", False: "MISSED", None: ""}[each.met]
-            lines.append(f"  {each.name:<66}{_number(each.value):>10} {each.unit:<9} {each.goal:>9}  {met}".rstrip())
+            lines.append(f"  {each.name:<{width}}{_number(each.value):>10} {each.unit:<9} {each.goal:>9}  {met}".rstrip())
         return "\n".join(lines) + "\n"
 
 

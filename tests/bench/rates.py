@@ -61,7 +61,7 @@ class Rates:
         for name, words in ((name, words) for name, words in kinds.items() if name in rate):
             report.add(GROUP, f"{cell}: {words}", rate[name], "alerts/s")
             share = rate[name] / rate["bare"]
-            report.add(GROUP, f"{cell}: {words}, share of the bare handler", share, "", goals.get(name, ""))
+            report.add(GROUP, f"{cell}: {words}, share of bare", share, "", goals.get(name, ""))
         if (connections, per) == (8, 10):
             busy = statistics.median([load.busy for load in loads["bare"]])
             report.add(GROUP, f"{cell}: the client's own use of a core against the bare handler", busy, "core")
