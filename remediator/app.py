@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -33,16 +33,20 @@ from remediator.problem import Problem, ProblemsError
 from remediator.retention import Retention, longest_window
 from remediator.rule import Mode
 from remediator.rulebook import Rulebook, load_rulebook
-from remediator.settings import Settings, load_settings
+from remediator.settings import Redis, Settings, load_settings
 from remediator.store import Store
 from remediator.stores.sqlite import SqliteStore
 from remediator.target import Target
+from remediator.web.live import Live
 from remediator.web.server import Server
 from remediator.web.server import start as start_web
 from remediator.web.service import Role, User, WebOptions
 from remediator.web.tls import tls_context
 from remediator.worker import Worker
 from remediator.world import World
+
+if TYPE_CHECKING:
+    from remediator.stores.accelerated import AcceleratedStore
 
 _log = structlog.get_logger("remediator")
 _FIGURES_EVERY = 2.0
@@ -139,13 +143,17 @@ class Application:
         self._tasks: list[asyncio.Task[None]] = []
         self._store_error = ""
         settings = self._loaded.settings
-        self.store: Store = SqliteStore(
+        owner = f"{os.uname().nodename}:{os.getpid()}:{self._ids()[:10]}"
+        store: Store = SqliteStore(
             str(settings.storage.path),
             clock=self.clock,
             ids=self._ids,
             tolerance=settings.intake.tolerance,
             migrate=settings.storage.migrate,
         )
+        self._redis = _beside(store, settings.redis, owner, self.metrics)
+        self.store: Store = self._redis or store
+        self.live = Live(self.store)
         place = settings.checkpoint_file
         self._checkpoint = Keeper(
             self.store,
@@ -155,7 +163,6 @@ class Application:
             changed=self._trust_changed,
         )
         self._retention = Retention(self.store, self._kept)
-        owner = f"{os.uname().nodename}:{os.getpid()}:{self._ids()[:10]}"
         engine = Engine(self.store, lambda: self._loaded.world, clock=self.clock, ids=self._ids, metrics=self.metrics)
         self.worker = Worker(
             self.store,
@@ -166,6 +173,9 @@ class Application:
             lease=settings.worker.lease,
             poll=settings.worker.poll,
         )
+        self.store.on_wake(self.wake)
+        if self._redis is not None:
+            self._redis.on_news(self.live.nudge)
         self.intake = Intake(
             self.store,
             self._intake_rules(),
@@ -174,7 +184,7 @@ class Application:
             bounds=Bounds(alerts=settings.intake.max_alerts),
             backlog=settings.intake.backlog,
             deadline=5.0,
-            wake=self.worker.wake,
+            wake=self.wake,
         )
         self._server: Server | None = None
         self._options, self._options_of = self._web_options(self._loaded), self._loaded
@@ -219,11 +229,14 @@ class Application:
             "audit": self._checkpoint.doubt or self._checkpoint.trouble or "ok",
             "draining": self.draining,
         }
+        if self._redis is not None:
+            parts["redis"] = self._redis.health  # Told, and no reason not to be ready: nothing depends on it.
         return not self._store_error and not self.draining, parts
 
     def wake(self) -> None:
         """Something changed what waits."""
         self.worker.wake()
+        self.live.nudge()
 
     async def accept_loss(self, actor: str, reason: str) -> Checkpoint:
         """A person takes the store as it is although history is missing. Raises Conflict, StoreUnavailable."""
@@ -330,6 +343,7 @@ class Application:
         _log.info("stopping: no new runs are begun", active=self.worker.active)
         await asyncio.sleep(_PRE_STOP)
         await self.worker.drain(self._loaded.settings.worker.grace)
+        self.live.end()
         if self._server is not None:
             await self._server.stop()
         for task in self._tasks:
@@ -367,6 +381,24 @@ class Application:
             if self._store_error:
                 _log.info("the store is back")
             self._store_error = ""
+
+
+def _beside(store: Store, redis: Redis | None, owner: str, metrics: Metrics) -> AcceleratedStore | None:
+    """``store`` with the Redis of the settings beside it, or None without one."""
+    if redis is None:
+        return None
+    # Its library takes a while to load, and is for those who have a Redis.
+    from remediator.stores.accelerated import AcceleratedStore
+
+    return AcceleratedStore(
+        store,
+        redis.url,
+        owner=owner,
+        metrics=metrics,
+        password_file=redis.password_file or "",
+        timeout=redis.timeout,
+        prefix=redis.prefix,
+    )
 
 
 def _difference(before: Rulebook, after: Rulebook) -> dict[str, list[str]]:

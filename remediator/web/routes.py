@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, rules, runs, shapes, status
+from remediator.web import audit, events, rules, runs, shapes, status
 from remediator.web.call import Call
 from remediator.web.service import Role
 
@@ -94,6 +94,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_API}/audit/accept-loss", "acceptLoss", audit.accept_loss, shapes.Trusted,
         role=Role.ADMIN, takes=shapes.AcceptLoss, refusals=(400, 409),
+    ),
+    Route(
+        "GET", f"{_API}/events", "watch", events.stream_events, events.EVENT_STREAM,
+        query=events.EVENT_FILTERS, refusals=(400,),
     ),
     Route("GET", "/-/healthy", "healthy", status.healthy, "text/plain", role=None),
     Route("GET", "/-/ready", "ready", status.ready, "text/plain", role=None, query=("verbose",), refusals=(503,)),

@@ -13,6 +13,7 @@ from remediator.clock import Clock
 from remediator.metrics import Metrics
 from remediator.rule import Mode, Rule
 from remediator.store import Store
+from remediator.web.live import Live
 
 
 class Role(StrEnum):
@@ -56,6 +57,7 @@ class WebOptions:
     body_timeout: float = 10.0
     accept_timeout: float = 5.0
     keep_alive: float = 75.0
+    heartbeat: float = 15.0
     connections: int = 512
 
 
@@ -110,6 +112,11 @@ class Service(Protocol):
     @property
     def intake(self) -> Intake:
         """Where deliveries go."""
+        ...
+
+    @property
+    def live(self) -> Live:
+        """What happens, for those who watch."""
         ...
 
     @property

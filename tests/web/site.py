@@ -25,6 +25,7 @@ from remediator.rulebook import Rulebook, rulebook_from_texts
 from remediator.run import Lock, State
 from remediator.store import Approval, Store
 from remediator.stores.sqlite import SqliteStore
+from remediator.web.live import Live
 from remediator.web.server import Server, start
 from remediator.web.service import Role, User, WebOptions
 
@@ -55,6 +56,7 @@ class RealService:
         self.metrics = Metrics()
         self.rulebook: Rulebook = rulebook_from_texts([("rules.yaml", RULES)], Catalogue())
         self.targets: Collection[str] = ("minting-api",)
+        self.live = Live(store)
         self.draining = False
         self.woken = 0
         self.reloads: list[str] = []
