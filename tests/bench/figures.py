@@ -50,7 +50,8 @@ class Report:
                 group = each.group
                 lines += ["", group]
             met = {True: "met", False: "MISSED", None: ""}[each.met]
-            lines.append(f"  {each.name:<{width}}{_number(each.value):>10} {each.unit:<9} {each.goal:>9}  {met}".rstrip())
+            row = f"  {each.name:<{width}}{_number(each.value):>10} {each.unit:<9} {each.goal:>9}  {met}"
+            lines.append(row.rstrip())
         return "\n".join(lines) + "\n"
 
 
