@@ -129,6 +129,7 @@ async def open_site(stack: AsyncExitStack, clock: Clock, **options: Any) -> Site
     service = RealService(store, clock, WebOptions(**options))
     server = await start(service, host="127.0.0.1", port=0)
     stack.push_async_callback(server.stop)
+    stack.callback(service.live.end)  # As the application does: a stop does not wait for those who only watch.
     session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))
     return Site(service, server, session)
 
