@@ -166,7 +166,7 @@ class Scene:
         deadline = time.monotonic() + 20
         while self.server.running:
             assert time.monotonic() < deadline, self.server.log_tail()
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                 async with self.session.get(f"{self.url}/-/ready", timeout=aiohttp.ClientTimeout(total=1)) as answer:
                     if answer.status == 200:
                         return
@@ -177,7 +177,8 @@ class Scene:
         async with self._starting:
             if self.server is not None and not self.server.running:
                 self.deaths.append(self.server.wait())
-                assert self.deaths[-1] == -signal.SIGKILL or self.ending, self.server.log_tail()
+                told = f"ended with {self.deaths[-1]}\n{self.server.log_tail()}"
+                assert self.deaths[-1] == -signal.SIGKILL or self.ending, told
                 self._keep_log(self.server)
                 await self.start()
 
