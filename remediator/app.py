@@ -25,7 +25,7 @@ from remediator.checks import CheckContext
 from remediator.clock import Clock, SystemClock
 from remediator.engine import Engine
 from remediator.errors import InputError, StoreError, StoreUnavailable
-from remediator.ids import SystemIds
+from remediator.ids import Ids, SystemIds
 from remediator.intake import Intake, IntakeRules, intake_rules
 from remediator.metrics import Metrics
 from remediator.planning import Plans, effective_mode, locks
@@ -144,13 +144,7 @@ class Application:
         self._store_error = ""
         settings = self._loaded.settings
         owner = f"{os.uname().nodename}:{os.getpid()}:{self._ids()[:10]}"
-        store: Store = SqliteStore(
-            str(settings.storage.path),
-            clock=self.clock,
-            ids=self._ids,
-            tolerance=settings.intake.tolerance,
-            migrate=settings.storage.migrate,
-        )
+        store = _store(settings, self.clock, self._ids)
         self._redis = _beside(store, settings.redis, owner, self.metrics)
         self.store: Store = self._redis or store
         self.live = Live(self.store)
@@ -313,11 +307,7 @@ class Application:
         self._say_warnings()
         self.metrics.set_reload(True, self.clock.now())
         tls = tls_context(self.flags.web_config_file) if self.flags.web_config_file else None
-        try:
-            self._server = await start_web(self, host=settings.web.host, port=settings.web.port, ssl=tls)
-        except OSError as error:
-            message = f"cannot listen on {settings.web.listen_address}: {error.strerror or error}"
-            raise InputError(f"{message}; write another web.listen_address") from None
+        self._server = await start_web(self, host=settings.web.host, port=settings.web.port, ssl=tls)
         await self._figures()
         self.worker.start()
         self._later(self._figures_for_ever())
@@ -381,6 +371,25 @@ class Application:
             if self._store_error:
                 _log.info("the store is back")
             self._store_error = ""
+
+
+def _store(settings: Settings, clock: Clock, ids: Ids) -> Store:
+    """The store that the settings name; the library of PostgreSQL is loaded only for those who have one."""
+    storage, tolerance = settings.storage, settings.intake.tolerance
+    if not storage.postgres:
+        return SqliteStore(str(storage.path), clock=clock, ids=ids, tolerance=tolerance, migrate=storage.migrate)
+    from remediator.stores.postgres import PostgresStore
+
+    return PostgresStore(
+        storage.url,
+        clock=clock,
+        ids=ids,
+        tolerance=tolerance,
+        schema=storage.schema_,
+        migrate=storage.migrate,
+        password_file=storage.password_file or "",
+        pool_size=storage.pool_size,
+    )
 
 
 def _beside(store: Store, redis: Redis | None, owner: str, metrics: Metrics) -> AcceleratedStore | None:

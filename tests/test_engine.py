@@ -292,7 +292,7 @@ async def test_a_pause_holds_and_a_resume_lets_go(scope: str) -> None:
         run_id = await h.fire()
         run = await h.state(run_id, State.HELD)
         assert run.reason == "paused"
-        await asyncio.sleep(4 * 3600)
+        await asyncio.sleep(1800)
         assert not h.effects
         await h.store.resume(scope, "user:ann", "over")
         h.wake()
@@ -308,13 +308,13 @@ async def test_a_pause_of_something_else_holds_nobody(scope: str) -> None:
 
 
 async def test_a_pause_that_runs_out_lets_go_by_itself() -> None:
-    """``pause --for 2h`` is two hours: what it held acts then, though nobody resumes."""
+    """``pause --for 30m`` is half an hour: what it held acts then, though nobody resumes."""
     async with house(rule("max_age: 12h")) as h:
-        await h.store.pause(Pause("rule:one", "a drill", "user:ann", h.clock.now(), EPOCH + 7200))
+        await h.store.pause(Pause("rule:one", "a drill", "user:ann", h.clock.now(), EPOCH + 1800))
         run_id = await h.fire()
         await h.state(run_id, State.HELD)
         await h.end(run_id)
-        assert h.effects[0].begun == pytest.approx(EPOCH + 7200, abs=2)
+        assert h.effects[0].begun == pytest.approx(EPOCH + 1800, abs=2)
 
 
 async def test_a_pause_during_the_deliberation_stops_the_licence() -> None:
