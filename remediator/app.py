@@ -64,6 +64,7 @@ class Options:
     web_config_file: str | None = None
     enable_lifecycle: bool = False
     storage_url: str | None = None
+    storage_migrate: bool | None = None
     log_level: str = "info"
     log_format: str = ""
     mode_max: str | None = None
@@ -90,6 +91,7 @@ def load(options: Options, catalogue: Catalogue) -> Loaded:
     flags = {
         "web.listen_address": options.listen_address,
         "storage.url": options.storage_url,
+        "storage.migrate": options.storage_migrate,
         "mode_max": options.mode_max,
     }
     overrides = {key: value for key, value in flags.items() if value is not None}

@@ -18,6 +18,10 @@ import click
 @click.option("--web.enable-lifecycle", "enable_lifecycle", is_flag=True, help="Allow POST /-/reload.")
 @click.option("--storage.url", "storage_url", metavar="URL", help="Instead of the settings' storage.url.")
 @click.option(
+    "--storage.migrate", "storage_migrate", type=bool, metavar="true|false",
+    help="Whether to bring the schema up to date; false refuses to start until `remediator migrate` was run.",
+)
+@click.option(
     "--log.level", "log_level", type=click.Choice(("debug", "info", "warn", "error")), default="info",
     show_default=True, help="What is worth a line.",
 )
@@ -38,6 +42,7 @@ def serve(
     web_config_file: str | None,
     enable_lifecycle: bool,
     storage_url: str | None,
+    storage_migrate: bool | None,
     log_level: str,
     log_format: str | None,
     mode_max: str | None,
@@ -52,6 +57,7 @@ def serve(
         web_config_file=web_config_file,
         enable_lifecycle=enable_lifecycle,
         storage_url=storage_url,
+        storage_migrate=storage_migrate,
         log_level=log_level,
         log_format=log_format or "",
         mode_max=mode_max,

@@ -88,10 +88,12 @@ async def test_a_newer_schema_is_refused(cli: Cli, tmp_path: Path, flags: tuple[
 async def test_a_service_that_must_not_migrate_does_not(cli: Cli, tmp_path: Path) -> None:
     """With storage.migrate false an old schema stays as it is, and the start is refused with what to run."""
     _old(tmp_path / "store.db")
-    (tmp_path / "remediator.yaml").write_text("storage: {url: 'sqlite:store.db', migrate: false}\n")
-    said = await cli("serve", "--config.file=remediator.yaml", "--web.listen-address=127.0.0.1:0")
-    assert said.code == 1
-    assert "lacks migration 2 (retention); run `remediator migrate`" in said.err
+    (tmp_path / "one.yaml").write_text("storage: {url: 'sqlite:store.db', migrate: false}\n")
+    (tmp_path / "two.yaml").write_text("storage: {url: 'sqlite:store.db'}\n")
+    for flags in (("--config.file=one.yaml",), ("--config.file=two.yaml", "--storage.migrate=false")):
+        said = await cli("serve", *flags, "--web.listen-address=127.0.0.1:0")
+        assert said.code == 1
+        assert "lacks migration 2 (retention); run `remediator migrate`" in said.err
     assert "pending" in (await cli("migrate", "--status", "--storage.url=sqlite:store.db")).out
 
 
