@@ -44,4 +44,4 @@ def place(url: str, schema: str, password_file: str) -> Place:
         return Place(Storage(url=url).path, url, "", "")
     except ValidationError as error:
         said = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise click.ClickException(f"{said}, or postgresql://user@host:5432/database") from None
+        raise click.ClickException(said) from None

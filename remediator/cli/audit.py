@@ -166,10 +166,34 @@ def _batches(file: str | None, storage_url: str | None) -> Iterator[list[AuditRe
     from remediator.stores.offline import read_audit_file
 
     try:
-        path = Storage(url=storage_url or "").path
+        storage = Storage(url=storage_url or "")
     except ValidationError as error:
         raise click.ClickException(f"--storage.url: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    return read_audit_file(path)
+    return _of_postgres(storage.url) if storage.postgres else read_audit_file(storage.path)
+
+
+def _of_postgres(url: str) -> Iterator[list[AuditRecord]]:
+    """The records of a PostgreSQL store; the schema and the password as libpq's environment and the defaults have them."""
+    import asyncio
+
+    from remediator.clock import SystemClock
+    from remediator.errors import StoreError
+    from remediator.ids import SystemIds
+    from remediator.stores.postgres import PostgresStore
+
+    clock = SystemClock()
+    store = PostgresStore(url, clock=clock, ids=SystemIds(clock), migrate=False, pool_size=2)
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(store.open())
+            after = 0
+            while batch := list(runner.run(store.audit(after=after, limit=_BATCH))):
+                yield batch
+                after = batch[-1].sequence
+        except StoreError as error:
+            raise click.ClickException(f"{url}: {error}") from None
+        finally:
+            runner.run(store.close())
 
 
 def _exported(file: str) -> Iterator[list[AuditRecord]]:

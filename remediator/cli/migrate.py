@@ -35,7 +35,8 @@ def migrate(
         from remediator.catalogue import Catalogue
         from remediator.settings import load_settings
 
-        url = load_settings(config_file, Catalogue()).storage.url
+        storage = load_settings(config_file, Catalogue()).storage
+        url, schema, password_file = storage.url, storage.schema_, storage.password_file or password_file
     where = place(url or "", schema, password_file)
     if role and where.file is not None:
         raise click.UsageError("--grant-to is for PostgreSQL; a SQLite file belongs to whoever owns it")

@@ -72,8 +72,19 @@ class Storage(_Part):
 
     url: str = Field(
         default="sqlite:remediator.db",
-        description="sqlite:///absolute/path or sqlite:relative/path of the database file.",
+        description="sqlite:///absolute/path or sqlite:relative/path of the database file, for one replica;"
+        " postgresql://user@host:5432/database for several.",
     )
+    password_file: str | None = Field(
+        default=None, description="PostgreSQL: file with the password, read for every new connection."
+    )
+    schema_: str = Field(
+        default="remediator",
+        alias="schema",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="PostgreSQL: the schema that holds the tables.",
+    )
+    pool_size: int = Field(default=10, ge=2, le=100, description="PostgreSQL: connections of one replica.")
     migrate: bool = Field(
         default=True,
         description="Bring the schema up to date at start; false refuses to start until `remediator migrate` was run.",
@@ -89,9 +100,11 @@ class Storage(_Part):
     def _url(cls, text: str) -> str:
         scheme, _, rest = text.partition(":")
         if scheme in ("postgresql", "postgres"):
-            raise ValueError("PostgreSQL comes in a later version; write sqlite:///path/to/remediator.db")
+            return text
         if scheme != "sqlite":
-            raise ValueError("not a database address; write sqlite:///path/to/remediator.db")
+            raise ValueError(
+                "not a database address; write sqlite:///path/to/remediator.db or postgresql://user@host:5432/database"
+            )
         if "?" in rest or "#" in rest:
             raise ValueError("a database address has no options; write sqlite:///path/to/remediator.db")
         if (rest.startswith("//") and not rest.startswith("///")) or not rest.strip("/"):
@@ -99,8 +112,15 @@ class Storage(_Part):
         return text
 
     @property
+    def postgres(self) -> bool:
+        """Whether the store is a PostgreSQL, which several replicas can share."""
+        return self.url.startswith("postgres")
+
+    @property
     def path(self) -> FilePath:
-        """The database file."""
+        """The database file of a SQLite store. Raises ValueError for any other."""
+        if self.postgres:
+            raise ValueError(f"{self.url} is no file")
         rest = unquote(self.url.partition(":")[2])
         return FilePath("/" + rest.lstrip("/")) if rest.startswith("/") else FilePath(rest)
 

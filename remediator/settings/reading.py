@@ -32,7 +32,6 @@ from remediator.validation import EXPOSED, found, model_problems, without_secret
 
 LATER = {
     ("", "escalations"): "let Alertmanager page people, with a route of its own",
-    ("storage", "password_file"): "PostgreSQL follows; write url: sqlite:///… and leave the password out",
     ("services", "disruption_budget"): "leave it out, and bound rules with rate_limit",
 }
 """Settings of coming versions, each with the key it stands under, and what to write until then."""
@@ -76,7 +75,7 @@ class Settings:
         """Where the audit's size and head are kept: as set, or beside a SQLite file, or nowhere."""
         if self.audit.checkpoint_file:
             return FilePath(self.audit.checkpoint_file)
-        if not self.storage.url.startswith("sqlite:"):
+        if self.storage.postgres:
             return None
         return self.storage.path.with_name(self.storage.path.name + ".checkpoint")
 
@@ -166,6 +165,7 @@ class _Reading:
         targets = self._targets(data.get("targets"))
         self._guards(data.get("guards"))
         self._no_password(("redis", "url"))
+        self._no_password(("storage", "url"))
         if form is not None:
             self._open_to_all(form)
         if form is None or any(p.severity is Severity.ERROR for p in self.problems):
