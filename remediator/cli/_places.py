@@ -43,5 +43,4 @@ def place(url: str, schema: str, password_file: str) -> Place:
     try:
         return Place(Storage(url=url).path, url, "", "")
     except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise click.ClickException(said) from None
+        raise click.ClickException(error.errors()[0]["msg"].removeprefix("Value error, ")) from None

@@ -173,7 +173,7 @@ def _batches(file: str | None, storage_url: str | None) -> Iterator[list[AuditRe
 
 
 def _of_postgres(url: str) -> Iterator[list[AuditRecord]]:
-    """The records of a PostgreSQL store; the schema and the password as libpq's environment and the defaults have them."""
+    """The records of a PostgreSQL store; the password as libpq finds it, the schema as the settings' default."""
     import asyncio
 
     from remediator.clock import SystemClock
@@ -191,7 +191,7 @@ def _of_postgres(url: str) -> Iterator[list[AuditRecord]]:
                 yield batch
                 after = batch[-1].sequence
         except StoreError as error:
-            raise click.ClickException(f"{url}: {error}") from None
+            raise click.ClickException(str(error)) from None  # It names the place, and never a password.
         finally:
             runner.run(store.close())
 

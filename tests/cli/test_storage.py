@@ -65,11 +65,19 @@ async def test_the_status_of_nothing_makes_nothing(cli: Cli, tmp_path: Path) -> 
     assert not list(tmp_path.glob("none*"))
 
 
-async def test_the_store_of_the_settings_is_migrated(cli: Cli, tmp_path: Path) -> None:
-    """The settings of the service say which store is meant."""
+async def test_the_store_of_the_settings_is_migrated(cli: Cli, tmp_path: Path, postgres: Postgres) -> None:
+    """The settings of the service say which store is meant, be it a file or a schema of a server."""
     (tmp_path / "remediator.yaml").write_text("storage: {url: 'sqlite:of-settings.db'}\n")
     assert (await cli("migrate", "--config.file=remediator.yaml")).code == 0
     assert (tmp_path / "of-settings.db").is_file()
+    (tmp_path / "password").write_text("for tests on loopback\n")
+    (tmp_path / "remediator.yaml").write_text(
+        f"storage: {{url: '{postgres.url(password='')}', password_file: password, schema: of_settings}}\n"
+    )
+    said = await cli("migrate", "--config.file=remediator.yaml")
+    assert said.code == 0, said.err
+    assert len(await postgres.fetch("SELECT 1 FROM of_settings.audit_head")) == 1
+    await postgres.execute("DROP SCHEMA of_settings CASCADE")
 
 
 @pytest.mark.parametrize("flags", [(), ("--status",)])
@@ -104,6 +112,7 @@ async def test_a_store_is_moved(cli: Cli, tmp_path: Path) -> None:
     kept.write_text((await cli("audit", "verify", "--storage.url=sqlite:one.db", "-o", "json")).out)
     said = await cli("storage", "copy", "sqlite:one.db", "sqlite:two.db")
     assert said.code == 0, said.err
+    assert not said.err
     assert said.out.splitlines()[-3].split() == ["audit", "1200"]
     assert said.out.splitlines()[-2] == "1200 records, the chain is whole"
     found = await cli("audit", "verify", "--storage.url=sqlite:two.db", f"--anchor={kept}")
@@ -132,7 +141,7 @@ async def test_a_store_is_moved_to_a_server(cli: Cli, tmp_path: Path, postgres: 
     ("arguments", "code", "told"),
     [
         (("migrate",), 2, "either --storage.url or --config.file"),
-        (("migrate", "--storage.url=mysql://x"), 1, "sqlite:///path/to/remediator.db, or postgresql://user@host"),
+        (("migrate", "--storage.url=mysql://x"), 1, "sqlite:///path/to/remediator.db or postgresql://user@host"),
         (("migrate", "--storage.url=sqlite:a.db", "--grant-to=app"), 2, "--grant-to is for PostgreSQL"),
         (("migrate", "--status", "--storage.url=sqlite:no.db"), 1, "no.db: not readable as a store"),
         (("migrate", "--storage.url=sqlite:no.db"), 1, "no.db: not readable as a store"),
