@@ -469,3 +469,32 @@ async def test_the_password_is_read_from_its_file_for_every_connection(tmp_path:
         file.write_text("right-one-entirely\n")
         await until(lambda: store.health == "ok", 10.0)
         await store.close()
+
+
+async def test_the_documented_user_may_do_enough_and_no_more(redis: RedisServer, tmp_path: Path) -> None:
+    """The line of docs/how-to/add-redis.md for a user of Redis is all that wake-ups, news and limits need."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "add-redis.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("user remediator ")]
+    words = [">good-enough" if word == ">…" else word for word in line.split()[1:]]
+    assert redis.tell("ACL", "SETUSER", *words) == "+OK\r\n"
+    file = tmp_path / "password"
+    file.write_text("good-enough")
+    stores = []
+    for owner in ("one", "two"):
+        inner = SqliteStore(":memory:", clock=StoreClock(), ids=CountingIds())
+        url = redis.url.replace("//", "//remediator@") + "/3"
+        metrics = Metrics()
+        stores.append(AcceleratedStore(inner, url, owner=owner, timeout=1, metrics=metrics, password_file=str(file)))
+        await stores[-1].open()
+    here, there = stores
+    await until(lambda: here.health == there.health == "ok")
+    calls = Calls()
+    there.on_news(calls)
+    bench = Bench(here, StoreClock(), CountingIds())
+    assert isinstance(await _licensed(bench, "a"), Licence)
+    assert isinstance(await _licensed(bench, "b"), Refusal)
+    await until(lambda: calls.count)
+    assert (here.health, there.health) == ("ok", "ok")
+    for store in stores:
+        await store.close()
+    redis.tell("ACL", "DELUSER", "remediator")
