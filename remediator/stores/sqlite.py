@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file, one process, WAL with synchronous=FULL, one writer thread and one reader thread.
+"""The embedded store: one SQLite file, one process, WAL with synchronous=FULL, one writer, one thread for reading.
 
 Sources: sqlite.org/wal.html (WAL does not work on network file systems), sqlite.org/pragma.html#pragma_synchronous
 (NORMAL may lose acknowledged commits on power loss, so it is FULL here).
@@ -24,6 +24,7 @@ from remediator.incident import Incident
 from remediator.run import Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
 from remediator.stores import _sqlite_file, _sqlite_intake, _sqlite_people, _sqlite_retention, _sqlite_runs
+from remediator.stores._gather import Gatherer
 from remediator.stores._rows import (
     AUDIT,
     EFFECT,
@@ -39,6 +40,8 @@ from remediator.stores._sqlite_writer import Transaction, Writer
 
 R = TypeVar("R")
 _CLOCK_SLACK = 1.0
+_BATCH = 256
+"""Alerts in one transaction, a delivery with more of them apart."""
 
 
 class SqliteStore:
@@ -70,11 +73,9 @@ class SqliteStore:
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._arrivals: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
-        self._gathering = False
+        self._gatherer = Gatherer(self._commit_arrivals, most=_BATCH)
         self._known = Known()
         self._pauses: list[Pause] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # life ------------------------------------------------------------------------------------------------------------
 
@@ -131,17 +132,17 @@ class SqliteStore:
     def on_wake(self, callback: Callable[[], None]) -> None:
         """Nothing: the file's lock is ours, so there is no other process that could make something due."""
 
-    async def _write(self, operation: Callable[[Transaction], R]) -> R:
+    async def _write(self, operation: Callable[[Transaction], R], *, long: bool = False) -> R:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
-        return await self._writer.submit(operation)
+        return await self._writer.submit(operation, long=long)
 
-    async def _act(self, operation: Callable[[Transaction], R]) -> R:
+    async def _act(self, operation: Callable[[Transaction], R], *, long: bool = False) -> R:
         # Leases and windows are measured with this clock; while it lags behind what was committed, nothing acts.
         behind = self._writer.behind() if self._writer is not None else 0.0
         if behind > _CLOCK_SLACK:
             raise StoreUnavailable(f"the host's clock went back by {behind:.1f} s; nothing acts until it has caught up")
-        return await self._write(operation)
+        return await self._write(operation, long=long)
 
     async def _read(self, operation: Callable[[sqlite3.Connection], R]) -> R:
         reader = self._reader
@@ -160,43 +161,13 @@ class SqliteStore:
         """Commit one delivery; deliveries that wait at the same time share the commit."""
         if self._inline:
             return (await self._write(lambda t: self._take_in(t, [arrival])))[0]
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._arrivals.append((arrival, future))
-        if not self._gathering:
-            self._gathering = True
-            task = asyncio.create_task(self._gather())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return await future
+        return await self._gatherer.submit(arrival)
+
+    async def _commit_arrivals(self, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        return await self._write(lambda t: self._take_in(t, arrivals))
 
     def _take_in(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> list[Receipt]:
         return _sqlite_intake.intake(transaction, arrivals, self._known, self._ids, self._tolerance)
-
-    async def _gather(self) -> None:
-        # While one batch is being committed the next one gathers: few statements for many deliveries.
-        try:
-            while self._arrivals:
-                batch, self._arrivals = self._arrivals, []
-                await self._intake_batch(batch)
-        finally:
-            self._gathering = False
-
-    async def _intake_batch(self, batch: Sequence[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
-        arrivals = [arrival for arrival, _ in batch]
-        try:
-            receipts = await self._write(lambda t: self._take_in(t, arrivals))
-        except Exception as error:  # noqa: BLE001 - it is handed to whose delivery it is; the others must go on
-            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
-                for pair in batch:  # One of them is the cause: let only that one fail.
-                    await self._intake_batch([pair])
-                return
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), receipt in zip(batch, receipts, strict=True):
-            if not future.done():  # Done already when the sender was told 503 in the meantime; it will send again.
-                future.set_result(receipt)
 
     async def remember(self, rules: Mapping[str, str], *entries: Entry) -> None:
         """Keep rule bodies by digest."""
@@ -209,7 +180,7 @@ class SqliteStore:
             )
             transaction.record(*entries)
 
-        await self._write(operation)
+        await self._write(operation, long=True)
 
     async def rule_body(self, digest: str) -> str:
         """The body kept under ``digest``. Raises NotFound."""
@@ -406,7 +377,7 @@ class SqliteStore:
                 self._known.forget()
             return done
 
-        return await self._act(operation)
+        return await self._act(operation, long=True)
 
     # figures ---------------------------------------------------------------------------------------------------------
 
