@@ -13,6 +13,7 @@ import click
 
 from remediator.cli._client import Client, server_options
 from remediator.cli._output import limit_option, output_option, print_data, print_list, short
+from remediator.cli._places import postgres_options
 
 if TYPE_CHECKING:
     from remediator.audit import AuditRecord
@@ -24,8 +25,8 @@ _BATCH = 1000
 def _storage_option(command: F) -> F:
     return click.option(
         "--storage.url", "storage_url", metavar="URL",
-        help="Read this database instead of asking a server: sqlite:///path.",
-    )(command)  # fmt: skip
+        help="Read this database instead of asking a server: sqlite:///path or postgresql://user@host/database.",
+    )(postgres_options(command))  # fmt: skip
 
 
 @click.group()
@@ -75,6 +76,8 @@ def verify(
     anchor_file: str | None,
     output: str,
     storage_url: str | None,
+    schema: str,
+    password_file: str,
     url: str | None,
     token_file: str | None,
 ) -> None:
@@ -91,7 +94,7 @@ def verify(
         found = Client(url, token_file).get("api", "v1", "audit", "verify", **kept)
     else:
         walk = Walk(anchor)
-        for batch in _batches(file, storage_url):
+        for batch in _batches(file, storage_url, schema, password_file):
             if not walk.add(batch):
                 break
         found = walk.result()._asdict()
@@ -111,7 +114,15 @@ def verify(
 )
 @_storage_option
 @server_options
-def export(file: str | None, form: str, storage_url: str | None, url: str | None, token_file: str | None) -> None:
+def export(
+    file: str | None,
+    form: str,
+    storage_url: str | None,
+    schema: str,
+    password_file: str,
+    url: str | None,
+    token_file: str | None,
+) -> None:
     """Every record with its digests, to standard output.
 
     Asks the server, which records the export, or reads FILE (an export as jsonl) or a database (--storage.url).
@@ -121,7 +132,7 @@ def export(file: str | None, form: str, storage_url: str | None, url: str | None
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return
-    batches = _batches(file, storage_url)
+    batches = _batches(file, storage_url, schema, password_file)
     if form == "csv":
         from remediator.audit import AuditRecord
 
@@ -155,7 +166,7 @@ def _text(path: str) -> str:
         raise click.ClickException(f"{path}: cannot be read: {error}") from None
 
 
-def _batches(file: str | None, storage_url: str | None) -> Iterator[list[AuditRecord]]:
+def _batches(file: str | None, storage_url: str | None, schema: str, password_file: str) -> Iterator[list[AuditRecord]]:
     if file is not None and storage_url is not None:
         raise click.UsageError("FILE and --storage.url exclude each other")
     if file is not None:
@@ -169,11 +180,13 @@ def _batches(file: str | None, storage_url: str | None) -> Iterator[list[AuditRe
         storage = Storage(url=storage_url or "")
     except ValidationError as error:
         raise click.ClickException(f"--storage.url: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    return _of_postgres(storage.url) if storage.postgres else read_audit_file(storage.path)
+    if storage.postgres:
+        return _of_postgres(storage.url, schema, password_file)
+    return read_audit_file(storage.path)
 
 
-def _of_postgres(url: str) -> Iterator[list[AuditRecord]]:
-    """The records of a PostgreSQL store; the password as libpq finds it, the schema as the settings' default."""
+def _of_postgres(url: str, schema: str, password_file: str) -> Iterator[list[AuditRecord]]:
+    """The records of a PostgreSQL store, beside whoever uses it."""
     import asyncio
 
     from remediator.clock import SystemClock
@@ -182,7 +195,15 @@ def _of_postgres(url: str) -> Iterator[list[AuditRecord]]:
     from remediator.stores.postgres import PostgresStore
 
     clock = SystemClock()
-    store = PostgresStore(url, clock=clock, ids=SystemIds(clock), migrate=False, pool_size=2)
+    store = PostgresStore(
+        url,
+        clock=clock,
+        ids=SystemIds(clock),
+        schema=schema,
+        password_file=password_file,
+        migrate=False,
+        pool_size=2,
+    )
     with asyncio.Runner() as runner:
         try:
             runner.run(store.open())
