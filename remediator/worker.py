@@ -116,11 +116,13 @@ class Worker:
 
     async def _claim_and_wait(self) -> None:
         self._something.clear()
+        free, now = self._concurrency - len(self._carried), self._clock.now()
         claims = await self._claim()
         for claim in claims:
             self._carry(claim)
-        if not claims or len(self._carried) >= self._concurrency:
-            await self._wait()
+        if len(claims) < free or free <= 0:
+            # Whatever was due and could be claimed is in our hands.
+            await self._wait(now)
 
     async def _claim(self) -> Sequence[Claim]:
         free = self._concurrency - len(self._carried)
@@ -147,12 +149,13 @@ class Worker:
         now = self._clock.monotonic()
         return any(carried.lease.deadline < now for carried in self._carried.values())
 
-    async def _wait(self) -> None:
+    async def _wait(self, claimed: float) -> None:
+        """Until something is due that was not at ``claimed``, or somebody says that there is something to do."""
         timeout = self._poll
         try:
             due = await self._store.next_due() if len(self._carried) < self._concurrency else None
             # What is due already was not claimed because others act on its target: their end wakes us.
-            if due is not None and due > self._clock.now() - 0.01:
+            if due is not None and due > claimed:
                 timeout = min(self._poll, max(0.001, due - self._clock.now()))
         except StoreUnavailable:
             pass  # The next claim will say so.

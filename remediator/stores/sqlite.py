@@ -72,6 +72,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
+        self._peeker: sqlite3.Connection | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._gatherer = Gatherer(self._commit_arrivals, most=_BATCH)
         self._known = Known()
@@ -97,6 +98,7 @@ class SqliteStore:
         _sqlite_file.migrate(connection, self._path, self._clock.now(), apply=self._migrate)
         memory = self._path == _sqlite_file.MEMORY
         self._reader = connection if memory else _sqlite_file.connect(self._path, readonly=True)
+        self._peeker = connection if memory else _sqlite_file.connect(self._path, readonly=True)
         if not self._inline:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
         self._writer = Writer(connection, self._clock, inline=self._inline, abandoned=self._known.forget)
@@ -106,9 +108,9 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Finish what was submitted, close the file and give it free."""
-        writer, pool, connections = self._writer, self._pool, (self._reader, self._connection)
+        writer, pool, connections = self._writer, self._pool, (self._reader, self._peeker, self._connection)
         # From here on every verb says that the store is not open, while what was submitted is still being finished.
-        self._writer = self._pool = self._reader = self._connection = self._pauses = None
+        self._writer = self._pool = self._reader = self._peeker = self._connection = self._pauses = None
         if writer is not None:
             await writer.stop()
         if pool is not None:
@@ -152,6 +154,15 @@ class SqliteStore:
             if self._pool is None:
                 return operation(reader)
             return await asyncio.get_running_loop().run_in_executor(self._pool, operation, reader)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from None
+
+    def _peek(self, operation: Callable[[sqlite3.Connection], R]) -> R:
+        """Read what one look into an index answers: less work than a thread is to be asked."""
+        if self._peeker is None:
+            raise StoreUnavailable("the store is not open")
+        try:
+            return operation(self._peeker)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from None
 
@@ -238,7 +249,7 @@ class SqliteStore:
 
     async def next_due(self) -> float | None:
         """When the next run that nobody holds becomes due."""
-        row = await self._read(
+        row = self._peek(
             lambda c: c.execute(
                 "SELECT min(wake_at) FROM run INDEXED BY run_due"
                 " WHERE state IN ('queued','held','verifying') AND lease_until = 0"
@@ -309,7 +320,7 @@ class SqliteStore:
 
     async def approval(self, run_id: str) -> Approval | None:
         """The newest question of a run, or None."""
-        return await self._read(lambda c: _sqlite_people.newest_approval(c, run_id))
+        return self._peek(lambda c: _sqlite_people.newest_approval(c, run_id))
 
     async def vote(self, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
         """A person's answer. Raises NotFound, Conflict."""
