@@ -44,16 +44,15 @@ def claim(transaction: Transaction, owner: str, lease: float, most: int) -> list
     if not chosen:
         return []
     ids = json.dumps(list(chosen))
-    transaction.run(
-        "UPDATE run SET epoch = epoch + 1, version = version + 1, owner = ?, lease_until = ?, updated_at = ?,"
+    rows = transaction.all(
+        "UPDATE run SET epoch = epoch + 1, version = version + 1, owner = ?, lease_until = ?, updated_at = ?,"  # noqa: S608
         " tries = tries + (state = 'running'), state = CASE state WHEN 'verifying' THEN 'verifying' ELSE 'running' END"
-        " WHERE id IN (SELECT value FROM json_each(?))",
+        f" WHERE id IN (SELECT value FROM json_each(?)) RETURNING {RUN}",
         owner,
         transaction.now + lease,
         transaction.now,
         ids,
     )
-    rows = transaction.all(f"SELECT {RUN} FROM run WHERE id IN (SELECT value FROM json_each(?))", ids)  # noqa: S608
     runs = [read_run(row) for row in rows]
     for run in runs:
         entry = _decide.claimed(run, chosen[run.id])
@@ -72,6 +71,7 @@ def _choose(transaction: Transaction, most: int) -> dict[str, str]:
             chosen[run_id] = "running"
     full: list[str] = []
     while len(chosen) < most:
+        page = min(_PAGE, most - len(chosen))
         rows = transaction.all(
             # Said aloud, because SQLite would sort every waiting run by its state's index instead.
             "SELECT id, locks, state FROM run INDEXED BY run_due"
@@ -82,7 +82,7 @@ def _choose(transaction: Transaction, most: int) -> dict[str, str]:
             now,
             json.dumps(full),
             json.dumps(list(chosen)),
-            min(_PAGE, most - len(chosen)),
+            page,
         )
         for run_id, text, state in rows:
             locks = read_locks(text)
@@ -93,7 +93,7 @@ def _choose(transaction: Transaction, most: int) -> dict[str, str]:
             else:
                 chosen[run_id] = state
                 active += locks
-        if not rows:
+        if len(rows) < page:
             break
     return chosen
 
@@ -106,11 +106,12 @@ def _with_context(transaction: Transaction, runs: Sequence[Run], ids: str) -> li
     )
     incidents = {row[0]: read_incident(row) for row in rows}
     effects: dict[str, list[EffectRow]] = defaultdict(list)
-    for row in transaction.all(
-        f"SELECT {EFFECT} FROM effect WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id",  # noqa: S608
-        ids,
-    ):
-        effects[row[1]].append(read_effect(row))
+    if any(run.epoch > 1 for run in runs):  # Whoever is the first owner finds no licences of another one.
+        for row in transaction.all(
+            f"SELECT {EFFECT} FROM effect WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id",  # noqa: S608
+            ids,
+        ):
+            effects[row[1]].append(read_effect(row))
     runs = sorted(runs, key=lambda run: (run.wake_at, run.id))
     return [Claim(run, incidents[run.incident_id], tuple(effects[run.id])) for run in runs]
 
@@ -144,7 +145,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
     run, now = request.run, transaction.now
     row = transaction.one(
         "SELECT r.epoch, r.version, i.ended_at,"
-        " EXISTS (SELECT 1 FROM effect WHERE run_id = r.id AND step = ? AND attempt = ?)"
+        " EXISTS (SELECT 1 FROM effect WHERE run_id = r.id AND step = ? AND attempt = ?), EXISTS (SELECT 1 FROM pause)"
         " FROM run AS r JOIN incident AS i ON i.id = r.incident_id WHERE r.id = ?",
         request.step,
         request.attempt,
@@ -154,7 +155,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
         raise moved_on(transaction, run)
     refusal = (
         _decide.gone(row[2])
-        or _decide.paused(all_pauses(transaction.connection), run, now)
+        or _decide.paused(all_pauses(transaction.connection) if row[4] else (), run, now)
         or _decide.approved(request, _approval(transaction, request), now)
         or over(transaction.connection, request.limits, run, request.incident_key, request.target, now)
     )

@@ -69,7 +69,7 @@ class _Waiting(NamedTuple):
 
 
 # Rows per statement: one call into SQLite for many rows, because each call hands the interpreter lock over.
-_CHUNKS = (64, 16, 4, 1)
+_CHUNKS = (64, 16, 4, 2, 1)
 
 
 def insert_rows(connection: sqlite3.Connection, table: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
