@@ -188,6 +188,11 @@ def observe(
 
     ``member`` is the alert's identity. Nothing is read or written; ``new_id`` is called if an incident opens.
     """
+    if alert.firing and history and history[0].open:
+        # Most of what ever comes: the latest life, told again.
+        known = history[0].members.get(member)
+        if known is not None and known.ended_at is None and known.min_start <= alert.starts_at <= known.max_start:
+            return Seen(Notice.REPEAT, _widen(history[0], member, known, alert.starts_at, now))
     case = _Case(history, alert, member, key, labels, new_id, now, tolerance)
     return _firing(case) if alert.firing else _resolved(case)
 

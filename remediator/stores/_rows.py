@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from remediator.action import canonical_json
@@ -29,7 +30,7 @@ def run_row(run: Run) -> tuple[Any, ...]:
     return (
         run.id, run.rule, run.rule_digest, run.incident_id, run.state.value, run.reason, run.message, run.mode,
         run.epoch, run.version, run.owner, run.lease_until, run.wake_at, run.created_at, run.updated_at, run.due_at,
-        canonical_json(run.locks), run.tries, canonical_json(run.progress) if run.progress else "{}",
+        locks_text(run.locks), run.tries, canonical_json(run.progress) if run.progress else "{}",
     )  # fmt: skip
 
 
@@ -58,6 +59,13 @@ def read_run(row: Sequence[Any]) -> Run:
     )
 
 
+@lru_cache(maxsize=4096)
+def locks_text(locks: tuple[Lock, ...]) -> str:
+    """Locks as JSON: those of a rule are the same for all its runs."""
+    return canonical_json(locks)
+
+
+@lru_cache(maxsize=4096)
 def read_locks(text: str) -> tuple[Lock, ...]:
     """Locks from their JSON."""
     return tuple([Lock(*lock) for lock in json.loads(text)])
