@@ -21,7 +21,7 @@ demo: $(VENV)/.run ## Watch an alert become an action and be put right, on this 
 	@$(bin)/remediator demo $(ARGS)
 
 test: $(VENV)/.dev servers check ## Install what the tests need, then check and run all of them
-	$(bin)/python -m pytest $(PYTEST_ARGS)
+	$(bin)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Style, types and layers, without running anything
 	$(bin)/ruff check .
