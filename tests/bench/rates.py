@@ -32,11 +32,11 @@ class Rates:
 
     def measure(self, report: Report, cells: list[tuple[int, int]]) -> None:
         """Every cell (connections, alerts a body): all-new, repeats, and their ratios to the bare server."""
-        with ExitStack() as stack:
-            bare = stack.enter_context(bare_server(self._directory))
-            service = stack.enter_context(remediator(self._directory, "rates", WAITS, self._target.port))
+        with bare_server(self._directory) as bare:
             for connections, per in cells:
-                self._cell(report, bare, service, connections, per)
+                name = f"rates-{connections}-{per}"
+                with remediator(self._directory, name, WAITS, self._target.port) as service:
+                    self._cell(report, bare, service, connections, per)
 
     def _cell(self, report: Report, bare: Process, service: Process, connections: int, per: int) -> None:
         bodies = Bodies(per)
