@@ -18,6 +18,7 @@ from remediator.action import Action, Change, Effect, Happened, Outcome, canonic
 from remediator.clock import format_duration
 from remediator.crashpoint import crashpoint
 from remediator.errors import ActionError, InputError, Lost, PermanentError, StoreUnavailable, TemporaryError
+from remediator.moves import Moves, Stop
 from remediator.placeholder import roots
 from remediator.planning import Plan, make_action
 from remediator.redact import redact
@@ -26,13 +27,10 @@ from remediator.run import State
 from remediator.store import EffectRow, Licence, LicenceRequest
 
 if TYPE_CHECKING:
-    from remediator.engine import Line, Ready
+    from remediator.engine import Line
+    from remediator.preparing import Ready
 
 _log = structlog.get_logger("remediator.engine")
-
-
-class Stop(Exception):
-    """The advance is over: the run was moved, and there is nothing more to do now."""
 
 
 _SETTLE_EVERY = 1.0
@@ -137,7 +135,7 @@ async def _conclude_failed(
     await _over(line, to)
 
 
-async def failed(line: Line, rule: Rule, index: int, error: ActionError) -> NoReturn:
+async def failed(line: Moves, rule: Rule, index: int, error: ActionError) -> NoReturn:
     """A step that failed before its licence: try later if the rule says so, else the run has failed."""
     tries = int(line.step(rule, index).get("tries", 0)) + 1
     line.set_step(rule, index, state="waiting", tries=tries, outcome=redact({"summary": str(error), "data": {}}))
@@ -148,7 +146,7 @@ async def failed(line: Line, rule: Rule, index: int, error: ActionError) -> NoRe
 
 
 def _after_failure(
-    line: Line, rule: Rule, index: int, error: ActionError, tries: int = 0
+    line: Moves, rule: Rule, index: int, error: ActionError, tries: int = 0
 ) -> tuple[State, str, str, float | None]:
     """Where a run goes after a failed try: (state, reason, message, wake_at)."""
     step = rule.steps[index]

@@ -52,12 +52,12 @@ def on_passage(passage: Callable[[str], None] | None) -> None:
 
     For simulations, in which many processes live in one and only some of them die.
     """
-    global _passage
+    global _passage  # noqa: PLW0603 - one process has one list of deaths.
     _passage = passage
 
 
 def _die(name: str) -> None:
-    global _left
+    global _left  # noqa: PLW0603 - one process has one list of deaths.
     if name != _name:
         return
     _left -= 1

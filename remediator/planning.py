@@ -21,6 +21,7 @@ from remediator.rule import Mode, ProbeCall, Registry, Rule, Step, guard_name, g
 from remediator.run import Lock
 from remediator.target import Target
 
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A rule with its guards and expressions made ready; fixed by the digest of the rule."""

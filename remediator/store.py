@@ -19,7 +19,7 @@ from remediator.run import Run, State
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EffectRow:
-    """One licence and what came of it. ``state``: ``intent`` (acting, or died acting), ``done``, ``failed``, ``unknown``.
+    """One licence and what came of it: ``intent`` (acting, or died acting), ``done``, ``failed`` or ``unknown``.
 
     Unique by (run_id, step, attempt): the only permission to act, used at most once.
     """
@@ -78,7 +78,7 @@ class Licence(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why there is no licence. ``kind`` is ``hold``, ``deny`` or ``cancel``; nothing was written and nothing consumed."""
+    """Why there is no licence. ``kind`` is ``hold``, ``deny`` or ``cancel``; nothing was written or consumed."""
 
     kind: str
     reason: str
@@ -102,7 +102,7 @@ class Approval:
 
 
 class Pause(NamedTuple):
-    """A kill switch in force. ``scope``: ``global``, ``rule:NAME`` or ``target:NAME``; ``until`` None means until resumed."""
+    """A kill switch in force: ``global``, ``rule:NAME`` or ``target:NAME``; ``until`` None means until resumed."""
 
     scope: str
     reason: str
@@ -210,7 +210,9 @@ class Store(Protocol):
         """Evidence from an owner that lost its run: appended and shown, never moves the run."""
         ...
 
-    async def within(self, limits: Sequence[Limit], run: Run, incident_key: str, targets: Sequence[str]) -> Refusal | None:
+    async def within(
+        self, limits: Sequence[Limit], run: Run, incident_key: str, targets: Sequence[str]
+    ) -> Refusal | None:
         """Whether the limits would allow a licence now; reads only."""
         ...
 

@@ -32,8 +32,9 @@ def write_run(transaction: Transaction, run: Run) -> Run:
     written = replace(run, version=run.version + 1)
     changed = transaction.run(
         "UPDATE run SET state = ?, reason = ?, message = ?, mode = ?, version = ?, owner = ?,"
-        # The owner knows the lease of its claim only, and may have renewed it since: it can give it up, never change it.
-        " lease_until = CASE WHEN ? = 0 THEN 0 ELSE lease_until END, wake_at = ?, updated_at = ?, tries = ?, progress = ? WHERE id = ? AND epoch = ? AND version = ?"
+        # The owner knows the lease of its claim only, and may have renewed it since: it gives it up or leaves it.
+        " lease_until = CASE WHEN ? = 0 THEN 0 ELSE lease_until END, wake_at = ?, updated_at = ?, tries = ?,"
+        " progress = ? WHERE id = ? AND epoch = ? AND version = ?"
         " AND state IN (SELECT value FROM json_each(?))",
         written.state.value,
         written.reason,

@@ -1,0 +1,171 @@
+"""The moves of an advance: the run as it is after its last commit, and the only ways to write what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import structlog
+
+from remediator.action import ActionContext
+from remediator.audit import Entry
+from remediator.clock import Clock
+from remediator.crashpoint import crashpoint
+from remediator.ids import Ids
+from remediator.metrics import Metrics
+from remediator.rule import Rule
+from remediator.run import State
+from remediator.store import Claim, Store
+from remediator.world import World
+
+_log = structlog.get_logger("remediator.engine")
+
+FAR = 4102444800.0
+"""2100-01-01: the wake-up of a run that only a person or an event wakes."""
+RECHECK = 15.0
+"""When a hold has no known end, it is looked at again after this many seconds."""
+
+
+class Stop(Exception):
+    """The advance is over: the run was moved, and there is nothing more to do now."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """What an advance and its worker share: until when an effect may begin, and whether one is under way.
+
+    ``deadline`` is on the monotonic clock. While ``acting``, only this advance knows what is happening outside.
+    """
+
+    deadline: float
+    acting: bool = False
+
+
+class Means(Protocol):
+    """What every advance works with; the engine is it."""
+
+    store: Store
+    clock: Clock
+    ids: Ids
+    metrics: Metrics
+    draining: bool
+
+    def world(self) -> World:
+        """Rules, targets and settings in force."""
+        ...
+
+
+class Moves:
+    """One advance of one run; holds the run as it is after its last committed move."""
+
+    def __init__(self, engine: Means, claim: Claim, lease: Lease) -> None:
+        self.engine = engine
+        self.store = engine.store
+        self.clock = engine.clock
+        self.world = engine.world()
+        self.run = claim.run
+        self.incident = claim.incident
+        self.effects = list(claim.effects)
+        self.lease = lease
+        self._claimed_at, self._claimed = claim.run.updated_at, engine.clock.monotonic()
+        self.progress: dict[str, Any] = {**claim.run.progress}
+        self.labels = claim.incident.common_labels
+        self.verdicts: list[dict[str, Any]] = []
+
+    def now(self) -> float:
+        """The store's time: when it gave the claim, and what has passed since.
+
+        Every owner on every host counts by the same clock, and none that is wrong or set changes a decision.
+        """
+        return self._claimed_at + (self.clock.monotonic() - self._claimed)
+
+    @property
+    def acted(self) -> bool:
+        """Whether any licence of this run was used, as far as is known."""
+        return any(effect.state != "failed" for effect in self.effects)
+
+    def step(self, rule: Rule, index: int) -> dict[str, Any]:
+        """The progress of a step; a new one where there is none yet."""
+        steps = self.progress.setdefault("steps", [])
+        if len(steps) <= index:
+            for number in range(len(steps), index + 1):
+                step = rule.steps[number]
+                steps.append(
+                    {"id": rule.step_id(number), "uses": step.uses, "target": step.target, "state": "waiting"}
+                )
+        found: dict[str, Any] = steps[index]
+        return found
+
+    def set_step(self, rule: Rule, index: int, **values: Any) -> None:
+        """Put values into the progress of a step, without touching what was committed before."""
+        self.step(rule, index)
+        steps = [*self.progress["steps"]]
+        steps[index] = {**steps[index], **values}
+        self.progress = {**self.progress, "steps": steps}
+
+    def context(self, rule: Rule, index: int, attempt: int = 0) -> ActionContext:
+        """What the action of a step may know now; ``attempt`` 0 stands for the next one."""
+        return ActionContext(
+            run_id=self.run.id,
+            step=rule.step_id(index),
+            attempt=attempt or self.attempt(index),
+            key=f"{self.run.id}-{index}",
+            clock=self.clock,
+            deadline=self.lease.deadline,
+        )
+
+    def attempt(self, index: int) -> int:
+        """The number of the next licence of a step, from 1."""
+        return 1 + sum(effect.step == index for effect in self.effects)
+
+    def entry(self, event: str, detail: Mapping[str, Any]) -> Entry:
+        """An audit entry of this run."""
+        return Entry(
+            event=event,
+            actor="remediator",
+            run_id=self.run.id,
+            rule=self.run.rule,
+            rule_digest=self.run.rule_digest,
+            detail=detail,
+        )
+
+    def _note(self) -> None:
+        if self.verdicts:
+            self.progress = {**self.progress, "verdicts": self.verdicts}
+
+    async def save(
+        self, to: State, reason: str, message: str, *, wake_at: float | None = None
+    ) -> None:
+        """Move the run and record it, in one commit."""
+        self._note()
+        now = self.now()
+        moved = self.run.move(to, reason, message, now=now, wake_at=wake_at, progress=self.progress)
+        detail: dict[str, Any] = {"reason": reason, "message": message, "was": self.run.state.value}
+        if to in (State.DENIED, State.HELD, State.OBSERVED, State.NEEDS_HUMAN, State.FAILED):
+            # A no must be checkable from the record alone: what was seen, and what every guard said.
+            detail |= {"evidence": self.progress.get("evidence", {}), "verdicts": self.verdicts}
+            detail["steps"] = self.progress.get("steps", [])
+        crashpoint("engine.before_save")
+        self.run = await self.store.save(moved, self.entry(f"run.{to.value}", detail))
+        crashpoint("engine.after_save")
+        _log.info("run moved", state=to.value, reason=reason, message=message)
+        self.count_end()
+
+    def count_end(self) -> None:
+        """Tell the metrics, if the run has ended."""
+        if not self.run.live:
+            self.engine.metrics.runs_total.labels(self.run.rule, self.run.state.value).inc()
+            self.engine.metrics.run_duration_seconds.observe(max(0.0, self.run.updated_at - self.run.due_at))
+
+    async def stop(self, to: State, reason: str, message: str) -> NoReturn:
+        """Move the run and end this advance."""
+        await self.save(to, reason, message)
+        raise Stop
+
+    async def hold(self, reason: str, message: str, until: float | None) -> NoReturn:
+        """Hold the run until ``until``, or until what holds it is gone; then end this advance."""
+        now = self.now()
+        wake = until if until is not None else FAR if reason == "paused" else now + RECHECK
+        await self.save(State.HELD, reason, message, wake_at=max(wake, now + 0.05))
+        raise Stop
