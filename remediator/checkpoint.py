@@ -73,7 +73,8 @@ class CheckpointFile:
         lines = ",\n  ".join(json.dumps(one.as_json()) for one in history)
         head = json.dumps(newest.as_json())[:-1]
         text = f'{head}, "history": [\n  {lines}\n]}}\n' if history else f'{head}, "history": []}}\n'
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        # Replicas may share the file, and in containers all of them have the same process id.
+        draft = self.path.with_name(f".{self.path.name}.{os.uname().nodename}.{os.getpid()}")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(descriptor, "w", encoding="utf-8") as file:

@@ -277,7 +277,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     file = CheckpointFile(tmp_path / "kept")
     one = Checkpoint(1, "a" * 64, T0)
     file.write([one])
-    tmp_path.joinpath(f".kept.{os.getpid()}").mkdir()
+    tmp_path.joinpath(f".kept.{os.uname().nodename}.{os.getpid()}").mkdir()
     with pytest.raises(OSError, match="directory"):
         file.write([one, Checkpoint(2, "b" * 64, T0)])
     assert file.read() == [one]
