@@ -12,58 +12,12 @@ from remediator.cli.serve import serve
 from remediator.log import FORMATS, LEVELS
 from remediator.rule import Mode
 from remediator.settings import load_settings
-
-CHART = Path(__file__).parents[2] / "helm" / "remediator"
-
-# The least that installs: the chart refuses to guess the token.
-LEAST: dict[str, Any] = {"intake": {"tokensSecret": {"name": "remediator-intake"}}}
-SCALING: dict[str, Any] = {
-    **LEAST,
-    "scaling": [
-        {"namespace": "production", "deployments": ["minting-worker", "minting-service"]},
-        {"namespace": "staging", "deployments": ["minting-worker"]},
-    ],
-    "networkPolicy": {"kubernetesApi": {"cidrs": ["192.0.2.10/32"]}},
-}
-FULL: dict[str, Any] = {
-    **SCALING,
-    "rules": {"minting.yaml": "rules: []\n"},
-    "rulesConfigMaps": ["more-rules"],
-    "settings": {"targets": {"prod": {"kind": "kubernetes"}}},
-    "secretFiles": [{"name": "minting", "secret": "minting-admin-token"}],
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "image": {"digest": "sha256:" + "0" * 64},
-    "nodeSelector": {"kubernetes.io/os": "linux"},
-    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
-    "imagePullSecrets": [{"name": "pull"}],
-    "podLabels": {"team": "sre"},
-    "podAnnotations": {"example.com/a": "b"},
-    "service": {"annotations": {"example.com/a": "b"}},
-}
-
-
-def render(values: dict[str, Any], name: str = "remediator") -> list[dict[str, Any]]:
-    """Every document of the rendered chart, parsed: Helm itself lets broken YAML through."""
-    with helm_python.Chart.load(CHART) as chart:
-        chart.validate_schema(values)
-        files = chart.render(values, name=name, namespace="ops")
-    documents = []
-    for path, text in files.items():
-        if not path.endswith("NOTES.txt"):
-            documents += [document for document in yaml.safe_load_all(text) if document is not None]
-    return documents
+from tests.helm.chart import CHART, FULL, LEAST, SCALING, notes, one, render
 
 
 def volume(*modes: str) -> dict[str, Any]:
     """Values for a volume with these access modes."""
     return {**LEAST, "storage": {"volume": {"accessModes": list(modes)}}}
-
-
-def one(documents: list[dict[str, Any]], kind: str, suffix: str = "") -> dict[str, Any]:
-    """The only document of a kind (whose name ends with suffix)."""
-    found = [d for d in documents if d["kind"] == kind and d["metadata"]["name"].endswith(suffix)]
-    assert len(found) == 1, [d["metadata"]["name"] for d in found]
-    return found[0]
 
 
 @pytest.mark.parametrize("values", [LEAST, SCALING, FULL], ids=["least", "scaling", "full"])
@@ -103,7 +57,7 @@ def grants(values: dict[str, Any]) -> set[tuple[str, ...]]:
 
 def test_the_verbs_are_exactly_the_table() -> None:
     """The chart grants reading and scaling of named Deployments, sight of autoscalers, and nothing else."""
-    verbs = {"deployments": ["get"], "deployments/scale": ["get", "patch", "update"]}
+    verbs = {"deployments": ["get"], "deployments/scale": ["get", "patch"]}
     listed = {"production": ["minting-worker", "minting-service"], "staging": ["minting-worker"]}
     table: set[tuple[str, ...]] = {
         ("Role", namespace, "apps", resource, name, verb)
@@ -229,6 +183,7 @@ def test_rules_and_settings_arrive_as_files() -> None:
     assert settings == {
         "targets": {"prod": {"kind": "kubernetes"}},
         "intake": {"tokens_file": "/etc/remediator/secrets/intake/tokens"},
+        "storage": {"url": "sqlite:////var/lib/remediator/remediator.db"},
     }
 
 
@@ -298,8 +253,18 @@ def test_the_claim_outlives_the_release() -> None:
         ({**LEAST, "settings": {"a": 1}, "settingsSecret": "s"}, "only one can be remediator.yaml"),
         ({**SCALING, "networkPolicy": {"kubernetesApi": {"cidrs": []}}}, "networkPolicy.kubernetesApi.cidrs"),
         ({**SCALING, "scaling": SCALING["scaling"] * 2}, "namespace production is listed twice"),
+        ({**LEAST, "storage": {"passwordSecret": {"name": "s"}}}, "are for PostgreSQL"),
+        ({**LEAST, "storage": {"migrateJob": {"enabled": True}}}, "are for PostgreSQL"),
+        ({**LEAST, "audit": {"checkpoint": {"emptyDir": True}}}, "for a shorter time than it is kept beside"),
+        ({**LEAST, "settings": {"storage": {"url": "sqlite:x.db"}}}, "settings.storage.url is written by the chart"),
+        ({**LEAST, "settings": {"intake": {"tokens_file": "x"}}}, "settings.intake.tokens_file is written"),
+        ({**LEAST, "terminationGracePeriodSeconds": 59}, "write 60 or more"),
+        ({**LEAST, "settings": {"worker": {"grace": "soon"}}}, "settings.worker.grace: soon is not a duration"),
     ],
-    ids=["replicas", "rwx", "rwx-too", "no-token", "two-settings", "no-api", "namespace-twice"],
+    ids=[
+        "replicas", "rwx", "rwx-too", "no-token", "two-settings", "no-api", "namespace-twice", "password", "job",
+        "empty-dir", "storage-url", "tokens-file", "period", "grace",
+    ],
 )  # fmt: skip
 def test_the_chart_refuses(values: dict[str, Any], message: str) -> None:
     """What would lose data, or never become ready, is refused at render time with a way out."""
@@ -320,7 +285,16 @@ def test_the_chart_refuses(values: dict[str, Any], message: str) -> None:
         ({"image": {"digest": "sha256:short"}}, "digest"),
         ({"storage": {"url": "sqlite:///relative.db"}}, "url"),
         ({"storage": {"url": "sqlite:////tmp/lost-on-restart.db"}}, "url"),
-        ({"storage": {"url": "postgresql://db.example.com/remediator"}}, "url"),
+        ({"storage": {"url": "mysql://db.example.com/remediator"}}, "url"),
+        ({"storage": {"url": "postgresql://db.example.com"}}, "url"),
+        ({"storage": {"url": "postgresql://db.example.com/$(HOSTNAME)"}}, "url"),
+        ({"storage": {"schema": "Drop Table"}}, "schema"),
+        ({"storage": {"migrateJob": {"grantTo": "a; b"}}}, "grantTo"),
+        ({"redis": {"url": "unix:///run/redis.sock"}}, "url"),
+        ({"redis": {"url": "redis://a.example.com/zero"}}, "url"),
+        ({"audit": {"checkpoint": {"emptyDir": "yes"}}}, "emptyDir"),
+        ({"spreadOverNodes": "Maybe"}, "spreadOverNodes"),
+        ({"networkPolicy": {"postgres": {"to": [{}]}}}, "postgres"),
         ({"storage": {"volume": {"size": "lots"}}}, "size"),
         ({"scaling": [{"namespace": "production", "deployments": []}]}, "deployments"),
         ({"scaling": [{"namespace": "production", "deployments": ["*"]}]}, "deployments"),
@@ -329,6 +303,7 @@ def test_the_chart_refuses(values: dict[str, Any], message: str) -> None:
         ({"rules": {"../escape.yaml": "rules: []"}}, "../escape.yaml"),
         ({"rules": {"a.yaml": {"rules": []}}}, "rules"),
         ({"secretFiles": [{"name": "intake", "secret": "s"}]}, "secretFiles"),
+        ({"secretFiles": [{"name": "storage", "secret": "s"}]}, "secretFiles"),
         ({"networkPolicy": {"extraIngress": [{}]}}, "extraIngress"),
         ({"networkPolicy": {"kubernetesApi": {"cidrs": ["kubernetes.default"]}}}, "cidrs"),
         ({"terminationGracePeriodSeconds": 1}, "terminationGracePeriodSeconds"),
@@ -362,20 +337,22 @@ def test_the_schema_knows_every_default() -> None:
         return {path}.union(*(keys(value, f"{path}.{key}") for key, value in node.items()))
 
     def described(node: dict[str, Any], path: str = "") -> set[str]:
+        if "$ref" in node:
+            node = definitions[node["$ref"].removeprefix("#/definitions/")]
         properties = node.get("properties", {})
         return {path}.union(*(described(value, f"{path}.{key}") for key, value in properties.items()))
 
     with helm_python.Chart.load(CHART) as chart:
         assert chart.schema is not None
+        definitions = chart.schema["definitions"]
         offered = {path for path in keys(chart.values) if not path.startswith(".resources.")}
         assert described(chart.schema) - {".global"} == offered
 
 
 def test_the_notes_tell_where_alertmanager_delivers() -> None:
     """After an install the operator reads the webhook's address and what Remediator may touch."""
-    with helm_python.Chart.load(CHART) as chart:
-        files = chart.render(SCALING, name="remediator", namespace="ops")
-    [notes] = [text for path, text in files.items() if path.endswith("NOTES.txt")]
-    assert "http://remediator.ops.svc:9095/api/v1/alertmanager" in notes
-    assert "production: minting-worker, minting-service" in notes
-    assert "It has no rules yet" in notes
+    text = notes(SCALING)
+    assert "http://remediator.ops.svc:9095/api/v1/alertmanager" in text
+    assert "production: minting-worker, minting-service" in text
+    assert "It has no rules yet" in text
+    assert "One replica with a SQLite database" in text
