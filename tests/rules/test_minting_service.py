@@ -129,11 +129,13 @@ async def site(directory: Path) -> AsyncIterator[Site]:
         (directory / "token").write_text(TOKEN)
         port = servers.free_port()
         argv = [sys.executable, "-m", "remediator.demo.minting", "--listen", f"127.0.0.1:{port}", "--allow-faults"]
-        argv += ["--data-dir", str(directory / "data"), "--token-file", str(directory / "token"), "--stale-after", "0.2"]
+        argv += ["--data-dir", str(directory / "data"), "--token-file", str(directory / "token")]
+        argv += ["--stale-after", "0.2"]
         child = await stack.enter_async_context(Child("minting", argv, log=directory / "log"))
         minting = f"http://127.0.0.1:{port}"
         await child.ready(minting + "/health")
-        prometheus = await stack.enter_async_context(servers.prometheus(targets=[f"127.0.0.1:{port}"]))
+        scraped = [f"127.0.0.1:{port}"]
+        prometheus = await stack.enter_async_context(servers.prometheus(targets=scraped))
         app = web.Application()
         app.router.add_post("/hooks/minting", chat)
         runner = web.AppRunner(app)
