@@ -198,6 +198,7 @@ def test_reports_point_and_say_what_to_write(what: str) -> None:
         "targets: {a: {kind: http, base_url: 'http://x', bearer_token: s3cret}}\n",
         "targets: {a: {kind: http, base_url: 'http://x', password: s3cret, permit: {actions: [nope.nope]}}}\n",
         "storage: {url: 'postgresql://user:s3cret@db/x'}\n",
+        "storage: {url: 'postgresql://user@db/x?password=s3cret'}\n",
         "storage: {url: 'sqlite://user:s3cret@db/x'}\n",
     ],
 )

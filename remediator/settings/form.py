@@ -81,7 +81,7 @@ class Storage(_Part):
     schema_: str = Field(
         default="remediator",
         alias="schema",
-        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        pattern=r"^[a-z_][a-z0-9_]{0,39}$",
         description="PostgreSQL: the schema that holds the tables.",
     )
     pool_size: int = Field(default=10, ge=2, le=100, description="PostgreSQL: connections of one replica.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
+from urllib.parse import parse_qs
 
 from pydantic import ValidationError
 
@@ -326,7 +327,10 @@ class _Reading:
         """An address with a password would put a secret into this file, and into whatever shows the address."""
         outer = self.document.data.get(path[0])
         value = outer.get(path[1]) if isinstance(outer, dict) else None
-        if isinstance(value, str) and ":" in value.partition("://")[2].rpartition("@")[0]:
+        if not isinstance(value, str):
+            return
+        inside = ":" in value.partition("://")[2].rpartition("@")[0]
+        if inside or "password" in parse_qs(value.partition("?")[2], keep_blank_values=True):
             hint = f"write {path[0]}.password_file: and the path of a file that holds it"
             self._say(path, EXPOSED, "the address holds a password", hint)
 
