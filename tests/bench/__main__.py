@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import delays, scale
+from tests.bench import delays, replicas, scale
 from tests.bench.figures import Report
 from tests.bench.processes import Broken, Process, free_port
 from tests.bench.rates import Rates
 
-PARTS = ("rates", "answers", "actions", "bursts", "rules", "footprint")
+PARTS = ("rates", "answers", "actions", "bursts", "rules", "footprint", "postgres")
 
 
 def _disk(directory: Path) -> str:
@@ -53,6 +53,9 @@ def _measure(report: Report, directory: Path, parts: list[str], quick: bool) -> 
                 case "footprint":
                     alerts, starts = (10_000, 1) if quick else (100_000, 5)
                     scale.footprint(report, directory, target, alerts=alerts, starts=starts)
+                case "postgres":
+                    fleets = replicas.Fleets(directory, target, seconds=0.5, rounds=1 if quick else 6)
+                    fleets.measure(report, (1, 2) if quick else (1, 2, 4))
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -71,10 +71,11 @@ class _Wire:
 
 
 class Client:
-    """``connections`` kept connections to a server on loopback."""
+    """``connections`` kept connections to a server on loopback, or spread evenly over several."""
 
-    def __init__(self, port: int, connections: int) -> None:
-        self._wires = [_Wire(port) for _ in range(connections)]
+    def __init__(self, ports: int | Sequence[int], connections: int) -> None:
+        spread = [ports] if isinstance(ports, int) else ports
+        self._wires = [_Wire(spread[number % len(spread)]) for number in range(connections)]
         self._selector = selectors.DefaultSelector()
         for wire in self._wires:
             self._selector.register(wire.socket, selectors.EVENT_READ, wire)

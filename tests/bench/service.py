@@ -42,7 +42,7 @@ def many(count: int) -> list[str]:
     return ["".join(rules[at : at + 1000]) for at in range(0, count, 1000)]
 
 
-def settings(target_port: int) -> str:
+def settings(target_port: int, password_file: Path | None = None) -> str:
     """Settings with everything as it is by default, but for the target and a backlog that never fills."""
     api = {
         "kind": "http",
@@ -50,22 +50,31 @@ def settings(target_port: int) -> str:
         "max_runs": 64,
         "permit": {"actions": ["http.post"], "paths": ["/act"]},
     }
-    return json.dumps({"intake": {"backlog": 10_000_000}, "targets": {"api": api}})
+    storage = {"storage": {"password_file": str(password_file)}} if password_file else {}
+    return json.dumps({"intake": {"backlog": 10_000_000}, "targets": {"api": api}, **storage})
 
 
-def remediator(directory: Path, name: str, rules: str | list[str], target_port: int) -> Process:
-    """The service with ``rules`` (one text for each file); for each ``name`` a database of its own."""
+def remediator(
+    directory: Path,
+    name: str,
+    rules: str | list[str],
+    target_port: int,
+    *,
+    storage: str = "",
+    password_file: Path | None = None,
+) -> Process:
+    """The service with ``rules`` (one text for each file); for each ``name`` its own SQLite file, or ``storage``."""
     home = directory / name
     (home / "rules").mkdir(parents=True, exist_ok=True)
     for number, text in enumerate([rules] if isinstance(rules, str) else rules):
         (home / "rules" / f"{number}.yaml").write_text("rules:\n" + text)
-    (home / "remediator.yaml").write_text(settings(target_port))
+    (home / "remediator.yaml").write_text(settings(target_port, password_file))
     port = free_port()
     argv = [
         "-m", "remediator", "serve",
         "--config.file", str(home / "remediator.yaml"),
         "--rules.path", str(home / "rules"),
-        "--storage.url", f"sqlite://{home}/remediator.db",
+        "--storage.url", storage or f"sqlite://{home}/remediator.db",
         "--web.listen-address", f"127.0.0.1:{port}",
     ]  # fmt: skip
     return Process(argv, port=port, ready="/-/ready", log=home / "log")

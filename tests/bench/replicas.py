@@ -1,0 +1,214 @@
+"""Replicas on one real PostgreSQL, beside the embedded store and the bare server: rates, processor time, delays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.bodies import Bodies, Numbers, endless
+from tests.bench.client import Client, Load
+from tests.bench.figures import Report
+from tests.bench.processes import Broken, Process
+from tests.bench.rates import bare_server, take_turns
+from tests.bench.service import ACTS, WAITS, arrivals, remediator
+from tests.postgres import PASSWORD, Postgres
+
+RATES = "Replicas on one PostgreSQL: durable accepted alerts, 8 connections x 10 alerts spread over them"
+CORES = "Replicas on one PostgreSQL: processor time meanwhile"
+DELAYS = "Replicas on one PostgreSQL: one alert at 5 a second, woken by NOTIFY"
+_KNOWN = 64
+"""Distinct bodies that are repeated."""
+_PREPARED = 25_000
+"""All-new alerts a second that are prepared for a round."""
+_TICK = os.sysconf("SC_CLK_TCK")
+_STARTS = (
+    "SELECT s.at - q.at FROM audit AS q JOIN audit AS s ON s.run_id = q.run_id"
+    " WHERE q.event = 'run.queued' AND s.event = 'run.started'"
+)
+"""Seconds from the record that a run was opened to the record that a replica has taken it, by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """``count`` services on one store; ``postgres`` is None for the embedded one."""
+
+    name: str
+    count: int
+    postgres: Postgres | None
+
+
+class Fleets:
+    """``seconds`` a round and ``rounds`` of each kind. The server's data lie in the system's temporary folder."""
+
+    def __init__(self, directory: Path, target: Process, *, seconds: float, rounds: int) -> None:
+        self._directory = directory
+        self._target = target
+        self._seconds = seconds
+        self._rounds = rounds
+        self._numbers = Numbers()
+        self._cores: list[tuple[str, float, str]] = []
+        self._password = directory / "postgres-password"
+
+    def measure(self, report: Report, counts: Sequence[int]) -> None:
+        """Rates, cores and delays for the embedded store and for each number of replicas."""
+        self._password.write_text(PASSWORD)
+        self._password.chmod(0o600)
+        with _server() as postgres, bare_server(self._directory) as bare:
+            fleets = [Fleet("SQLite, 1 process", 1, None)]
+            fleets += [Fleet(f"PostgreSQL, {count} replica{'s'[: count > 1]}", count, postgres) for count in counts]
+            for fleet in fleets:
+                self._rates(report, bare, fleet)
+            for name, value, unit in self._cores:
+                report.add(CORES, name, value, unit)
+            for fleet in fleets:
+                self._delays(report, fleet)
+
+    @contextmanager
+    def _running(self, fleet: Fleet, rules: str, purpose: str) -> Iterator[tuple[list[Process], str]]:
+        """The services, all on one empty store, and where it is."""
+        name = f"{purpose}_{'postgres' if fleet.postgres else 'sqlite'}_{fleet.count}"
+        with ExitStack() as stack:
+            if fleet.postgres is None:
+                service = stack.enter_context(remediator(self._directory, name, rules, self._target.port))
+                yield [service], str(self._directory / name / "remediator.db")
+                return
+            asyncio.run(fleet.postgres.execute(f"CREATE DATABASE {name}"))
+            services = [
+                stack.enter_context(
+                    remediator(
+                        self._directory,
+                        f"{name}-{number}",
+                        rules,
+                        self._target.port,
+                        storage=fleet.postgres.url(name, password=""),
+                        password_file=self._password,
+                    )
+                )
+                for number in range(fleet.count)
+            ]
+            yield services, name
+
+    def _rates(self, report: Report, bare: Process, fleet: Fleet) -> None:
+        bodies = Bodies(10)
+        known = bodies.requests(self._numbers.take(_KNOWN * 10), _KNOWN)
+        with (
+            self._running(fleet, WAITS, "rates") as (services, _),
+            Client([service.port for service in services], 8) as ours,
+            Client(bare.port, 8) as theirs,
+        ):
+            # Twice, so that every replica has met bodies that repeat.
+            ours.closed_loop(known * 2, 60)
+            used: dict[str, list[tuple[float, ...]]] = {"new": [], "known": []}
+
+            def watched(kind: str, requests: Callable[[], Iterator[bytes]]) -> Load:
+                prepared = requests()
+                before = _cpu(services, fleet.postgres)
+                load = ours.closed_loop(prepared, self._seconds)
+                after = _cpu(services, fleet.postgres)
+                used[kind].append((*(end - start for start, end in zip(before, after, strict=True)), load.seconds))
+                return load
+
+            turns: dict[str, Callable[[], Load]] = {
+                "bare": lambda: theirs.closed_loop(endless(known), self._seconds),
+                "new": lambda: watched("new", lambda: iter(self._fresh(bodies))),
+                "known": lambda: watched("known", lambda: endless(known)),
+            }
+            loads = take_turns(turns, self._rounds)
+        rate = {kind: statistics.median([load.rate for load in each]) * 10 for kind, each in loads.items()}
+        goals = {"new": ">= 0.05", "known": ">= 0.2"} if fleet.postgres else {}
+        report.add(RATES, f"{fleet.name}: bare handler", rate["bare"], "alerts/s")
+        for kind, words in (("new", "all new, a run each"), ("known", "repeats")):
+            report.add(RATES, f"{fleet.name}: {words}", rate[kind], "alerts/s")
+            share = rate[kind] / rate["bare"]
+            report.add(RATES, f"{fleet.name}: {words}, share of bare", share, "", goals.get(kind, ""))
+            alerts = sum(load.answers for load in loads[kind]) * 10
+            seconds = sum(each[2] for each in used[kind])
+            for number, who in enumerate(("Remediator", "PostgreSQL")[: 2 if fleet.postgres else 1]):
+                cpu = sum(each[number] for each in used[kind])
+                self._cores.append((f"{fleet.name}: {words}: {who}", cpu / seconds, "cores"))
+                self._cores.append((f"{fleet.name}: {words}: {who}, for each alert", cpu / alerts * 1e6, "µs"))
+
+    def _fresh(self, bodies: Bodies) -> list[bytes]:
+        count = int(_PREPARED * self._seconds) // bodies.per
+        return bodies.requests(self._numbers.take(count * bodies.per), count)
+
+    def _delays(self, report: Report, fleet: Fleet) -> None:
+        self._target.read("/forget")
+        count = int(5 * self._seconds * self._rounds) + 5
+        first = self._numbers.take(count)
+        sent, answered = {}, {}
+        with (
+            self._running(fleet, ACTS, "delays") as (services, where),
+            Client([service.port for service in services], fleet.count) as client,
+        ):
+            client.closed_loop(Bodies(1, alertname="Unknown").requests(0, 20), 10)
+            for number, request in enumerate(Bodies(1).requests(first, count), first):
+                sent[f"{number:08d}"] = began = time.monotonic()
+                client.closed_loop([request], 10)
+                answered[f"{number:08d}"] = time.monotonic()
+                time.sleep(max(0.0, 0.2 - (time.monotonic() - began)))
+            self._target.read(f"/wait?{count}")
+            starts = asyncio.run(_starts(fleet.postgres, where))
+        if len(starts) < count:
+            raise Broken(f"{count} actions were carried out, and the audit knows the start of {len(starts)} runs")
+        arrived = arrivals(self._target)
+        rows = {
+            "run.queued to run.started, p50": starts,
+            "200 to the arrival of the action, p50": [at - answered[number] for number, at in arrived.items()],
+            "first byte of the alert to the arrival of the action, p50": [
+                at - sent[number] for number, at in arrived.items()
+            ],
+        }
+        for words, delays in rows.items():
+            goal = "<= 15" if fleet.postgres and words.startswith("run.queued") else ""
+            report.add(DELAYS, f"{fleet.name}: {words}", statistics.median(delays) * 1000, "ms", goal)
+
+
+@contextmanager
+def _server() -> Iterator[Postgres]:
+    """A PostgreSQL with the defaults of its makers: every commit waits for the disk. Raises Broken."""
+    server = Postgres()
+    try:
+        server.make()
+        server.start()
+        [row] = asyncio.run(server.fetch("SELECT current_setting('fsync') || current_setting('synchronous_commit')"))
+        if row[0] != "onon":
+            raise Broken("this PostgreSQL does not make its commits durable")
+        yield server
+    except AssertionError as error:
+        raise Broken(str(error)) from error
+    finally:
+        server.remove()
+
+
+async def _starts(postgres: Postgres | None, where: str) -> list[float]:
+    if postgres is not None:
+        url = f"{postgres.url(where)}?search_path=remediator"
+        return [float(row[0]) for row in await postgres.fetch(_STARTS, url=url)]
+    with contextlib.closing(sqlite3.connect(where)) as connection:
+        return [float(row[0]) for row in connection.execute(_STARTS)]
+
+
+def _cpu(services: Sequence[Process], postgres: Postgres | None) -> tuple[float, float]:
+    """Seconds of processor time so far: of the services, and of every process of the database server."""
+    return sum(service.cpu() for service in services), 0.0 if postgres is None else _cpu_of(postgres)
+
+
+def _cpu_of(postgres: Postgres) -> float:
+    first = int((postgres.data / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    ticks = 0
+    for pid in (first, *map(int, children)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # A worker of the server may end meanwhile.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            # The first process also counts those of its children that have ended (proc(5), cutime and cstime).
+            ticks += sum(int(field) for field in fields[11 : 15 if pid == first else 13])
+    return ticks / _TICK
