@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.servers import START_SECONDS, STOP_SECONDS, free_port, program
+from tests.servers import STOP_SECONDS, free_port, program
 
 PASSWORD = "for tests on loopback"
 _USER = "postgres"
@@ -29,6 +29,10 @@ def _binary(name: str) -> str:
     # Debian keeps the programs of each version in a folder of its own.
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     return str(found[-1]) if found else program(name)
+
+
+START_SECONDS = 90.0
+"""After a crash every file is flushed first, which takes long on a busy disk."""
 
 
 class Postgres:
