@@ -73,6 +73,7 @@ class Postgres:
             "port": self.port,
             "unix_socket_directories": self.folder,
             "max_connections": 100,
+            "max_locks_per_transaction": 10,  # a small one, so that a store which takes very many locks is found out
             "timezone": "UTC",
         }
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -110,18 +111,18 @@ class Postgres:
 
     def freeze(self) -> None:
         """Stop every process of the server where it stands, as a dying disk or host does."""
-        for pid in self._all():
-            os.kill(pid, signal.SIGSTOP)
+        self._tell_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let them go on."""
-        for pid in self._all():
-            os.kill(pid, signal.SIGCONT)
+        self._tell_all(signal.SIGCONT)
 
-    def _all(self) -> list[int]:
+    def _tell_all(self, number: signal.Signals) -> None:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return [self._process.pid, *map(int, children)]
+        for pid in (self._process.pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):  # A session that has just ended.
+                os.kill(pid, number)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT is its fast shutdown, SIGQUIT its immediate one (a crash, as pg_ctl -m immediate)."""

@@ -38,12 +38,14 @@ from remediator.stores._rows import (
 R = TypeVar("R")
 _BATCH = 2000
 """How many alerts share one commit at most; as many as one delivery may hold."""
+_SKEW = 0.05
+"""Seconds by which the host's clock may differ from the database's without anybody noticing."""
 
 
 class PostgresStore:
     """``Store`` on PostgreSQL 13 or newer, for any number of replicas.
 
-    ``clock`` is used for nothing that is decided: ``ids`` alone come from the host. ``tolerance`` is that of
+    ``clock`` decides nothing: it tells this host when to look for work, and ``ids`` come from the host. ``tolerance`` is that of
     SqliteStore, and so is ``migrate``. ``password_file`` is read for every new connection. Times are seconds:
     ``connect_timeout`` for a connection, ``acquire_timeout`` for a place in the pool, ``command_timeout`` for a
     statement (told to the server too), ``verb_timeout`` for a whole verb, after which it raises StoreUnavailable;
@@ -222,14 +224,18 @@ class PostgresStore:
         return await self._read(work)
 
     async def next_due(self) -> float | None:
-        """When the next run that nobody holds becomes due, by the database's clock."""
+        """When the next run that nobody holds becomes due, as this host's clock will show it."""
         row = await self._read(
             lambda s: s.one(
-                "SELECT wake_at FROM run WHERE state IN ('queued','held','verifying') AND lease_until = 0"
-                " ORDER BY wake_at LIMIT 1"
+                "SELECT wake_at, remediator_now() FROM run WHERE state IN ('queued','held','verifying')"
+                " AND lease_until = 0 ORDER BY wake_at LIMIT 1"
             )
         )
-        return None if row is None else float(row[0])
+        if row is None:
+            return None
+        # Who waits for it looks at the host's clock, and would wait too long, or not at all, where the two differ.
+        ahead = self._clock.now() - row[1]
+        return float(row[0]) + (ahead if abs(ahead) > _SKEW else 0.0)
 
     async def run(self, run_id: str) -> Run:
         """One run, or the newest for ``@latest``. Raises NotFound."""
