@@ -8,9 +8,10 @@ import os
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.bench.bodies import Bodies, Numbers, endless
@@ -24,6 +25,9 @@ from tests.postgres import PASSWORD, Postgres
 RATES = "Replicas on one PostgreSQL: durable accepted alerts, 8 connections x 10 alerts spread over them"
 CORES = "Replicas on one PostgreSQL: processor time meanwhile"
 DELAYS = "Replicas on one PostgreSQL: one alert at 5 a second, woken by NOTIFY"
+_NEW = "all new, a run each"
+_KINDS = {_NEW: ">= 0.05", "repeats": ">= 0.2"}
+"""What is sent, and the share of the bare server that PostgreSQL should reach."""
 _KNOWN = 64
 """Distinct bodies that are repeated."""
 _PREPARED = 25_000
@@ -43,6 +47,8 @@ class Fleet:
     name: str
     count: int
     postgres: Postgres | None
+    connections: int = 8
+    """Over all of them together."""
 
 
 class Fleets:
@@ -54,7 +60,6 @@ class Fleets:
         self._seconds = seconds
         self._rounds = rounds
         self._numbers = Numbers()
-        self._cores: list[tuple[str, float, str]] = []
         self._password = directory / "postgres-password"
 
     def measure(self, report: Report, counts: Sequence[int]) -> None:
@@ -64,17 +69,16 @@ class Fleets:
         with _server() as postgres, bare_server(self._directory) as bare:
             fleets = [Fleet("SQLite, 1 process", 1, None)]
             fleets += [Fleet(f"PostgreSQL, {count} replica{'s'[: count > 1]}", count, postgres) for count in counts]
-            for fleet in fleets:
-                self._rates(report, bare, fleet)
-            for name, value, unit in self._cores:
-                report.add(CORES, name, value, unit)
+            most = counts[-1]
+            wide = Fleet(f"PostgreSQL, {most} replicas, {8 * most} connections", most, postgres, 8 * most)
+            self._rates(report, bare, [*fleets, wide])
             for fleet in fleets:
                 self._delays(report, fleet)
 
     @contextmanager
     def _running(self, fleet: Fleet, rules: str, purpose: str) -> Iterator[tuple[list[Process], str]]:
         """The services, all on one empty store, and where it is."""
-        name = f"{purpose}_{'postgres' if fleet.postgres else 'sqlite'}_{fleet.count}"
+        name = f"{purpose}_{'postgres' if fleet.postgres else 'sqlite'}_{fleet.count}_{fleet.connections}"
         with ExitStack() as stack:
             if fleet.postgres is None:
                 service = stack.enter_context(remediator(self._directory, name, rules, self._target.port))
@@ -96,47 +100,49 @@ class Fleets:
             ]
             yield services, name
 
-    def _rates(self, report: Report, bare: Process, fleet: Fleet) -> None:
+    def _rates(self, report: Report, bare: Process, fleets: Sequence[Fleet]) -> None:
+        """All fleets stand side by side and take turns, so that what drifts drifts for all of them."""
         bodies = Bodies(10)
         known = bodies.requests(self._numbers.take(_KNOWN * 10), _KNOWN)
-        with (
-            self._running(fleet, WAITS, "rates") as (services, _),
-            Client([service.port for service in services], 8) as ours,
-            Client(bare.port, 8) as theirs,
-        ):
-            # Twice, so that every replica has met bodies that repeat.
-            ours.closed_loop(known * 2, 60)
-            used: dict[str, list[tuple[float, ...]]] = {"new": [], "known": []}
-
-            def watched(kind: str, requests: Callable[[], Iterator[bytes]]) -> Load:
-                prepared = requests()
-                before = _cpu(services, fleet.postgres)
-                load = ours.closed_loop(prepared, self._seconds)
-                after = _cpu(services, fleet.postgres)
-                used[kind].append((*(end - start for start, end in zip(before, after, strict=True)), load.seconds))
-                return load
-
+        with ExitStack() as stack:
+            theirs = stack.enter_context(Client(bare.port, 8))
             turns: dict[str, Callable[[], Load]] = {
                 "bare": lambda: theirs.closed_loop(endless(known), self._seconds),
-                "new": lambda: watched("new", lambda: iter(self._fresh(bodies))),
-                "known": lambda: watched("known", lambda: endless(known)),
             }
+            used: dict[str, list[tuple[float, ...]]] = {}
+            for fleet in fleets:
+                services, _ = stack.enter_context(self._running(fleet, WAITS, "rates"))
+                ours = stack.enter_context(Client([service.port for service in services], fleet.connections))
+                ours.closed_loop(known * 2, 60)  # Twice, so that every replica has met bodies that repeat.
+                for kind in _KINDS:
+                    key = f"{fleet.name}: {kind}"
+                    requests = partial(self._fresh, bodies) if kind == _NEW else partial(endless, known)
+                    watch = partial(_watched, services, fleet.postgres, ours, self._seconds, used.setdefault(key, []))
+                    turns[key] = partial(_turn, watch, requests)
             loads = take_turns(turns, self._rounds)
-        rate = {kind: statistics.median([load.rate for load in each]) * 10 for kind, each in loads.items()}
-        goals = {"new": ">= 0.05", "known": ">= 0.2"} if fleet.postgres else {}
-        report.add(RATES, f"{fleet.name}: bare handler", rate["bare"], "alerts/s")
-        for kind, words in (("new", "all new, a run each"), ("known", "repeats")):
-            report.add(RATES, f"{fleet.name}: {words}", rate[kind], "alerts/s")
-            share = rate[kind] / rate["bare"]
-            report.add(RATES, f"{fleet.name}: {words}, share of bare", share, "", goals.get(kind, ""))
-            alerts = sum(load.answers for load in loads[kind]) * 10
-            seconds = sum(each[2] for each in used[kind])
-            for number, who in enumerate(("Remediator", "PostgreSQL")[: 2 if fleet.postgres else 1]):
-                cpu = sum(each[number] for each in used[kind])
-                self._cores.append((f"{fleet.name}: {words}: {who}", cpu / seconds, "cores"))
-                self._cores.append((f"{fleet.name}: {words}: {who}, for each alert", cpu / alerts * 1e6, "µs"))
+        rate = {name: statistics.median([load.rate for load in each]) * 10 for name, each in loads.items()}
+        report.add(RATES, "bare handler", rate["bare"], "alerts/s")
+        for fleet in fleets:
+            for kind, goal in _KINDS.items():
+                key = f"{fleet.name}: {kind}"
+                report.add(RATES, key, rate[key], "alerts/s")
+                share = rate[key] / rate["bare"]
+                report.add(
+                    RATES, f"{key}, share of bare", share, "", goal if fleet.postgres and fleet.connections == 8 else ""
+                )
+        for fleet in fleets:
+            for kind in _KINDS:
+                key = f"{fleet.name}: {kind}"
+                alerts, seconds = (
+                    sum(load.answers for load in loads[key]) * 10,
+                    sum(load.seconds for load in loads[key]),
+                )
+                for number, who in enumerate(("Remediator", "PostgreSQL")[: 2 if fleet.postgres else 1]):
+                    cpu = sum(each[number] for each in used[key])
+                    report.add(CORES, f"{key}: {who}", cpu / seconds, "cores")
+                    report.add(CORES, f"{key}: {who}, for each alert", cpu / alerts * 1e6, "µs")
 
-    def _fresh(self, bodies: Bodies) -> list[bytes]:
+    def _fresh(self, bodies: Bodies) -> Iterable[bytes]:
         count = int(_PREPARED * self._seconds) // bodies.per
         return bodies.requests(self._numbers.take(count * bodies.per), count)
 
@@ -170,6 +176,26 @@ class Fleets:
         for words, delays in rows.items():
             goal = "<= 15" if fleet.postgres and words.startswith("run.queued") else ""
             report.add(DELAYS, f"{fleet.name}: {words}", statistics.median(delays) * 1000, "ms", goal)
+
+
+def _watched(
+    services: Sequence[Process],
+    postgres: Postgres | None,
+    client: Client,
+    seconds: float,
+    used: list[tuple[float, ...]],
+    requests: Iterable[bytes],
+) -> Load:
+    """One turn; what it cost in processor time is added to ``used``."""
+    before = _cpu(services, postgres)
+    load = client.closed_loop(requests, seconds)
+    used.append(tuple(end - start for start, end in zip(before, _cpu(services, postgres), strict=True)))
+    return load
+
+
+def _turn(watch: Callable[[Iterable[bytes]], Load], requests: Callable[[], Iterable[bytes]]) -> Load:
+    # The requests are made before the clock begins to run.
+    return watch(requests())
 
 
 @contextmanager
