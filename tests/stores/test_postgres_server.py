@@ -140,6 +140,24 @@ async def test_a_server_that_is_not_there_is_named_without_its_password(ground: 
     ground.schema = "unused"
 
 
+async def test_the_host_that_accepts_writes_is_found(ground: Ground, postgres: Postgres) -> None:
+    """Of several hosts in the address one that does not answer is passed over."""
+    url = postgres.url().replace("@", "@127.0.0.1:1,")
+    await ground.bench(await ground.replica(url=url)).fires()
+
+
+async def test_a_standby_is_not_written_to(ground: Ground, postgres: Postgres) -> None:
+    """A server that only reads is told apart before anything is promised on it."""
+    await ground.replica()
+    await postgres.execute("CREATE ROLE reader LOGIN SUPERUSER PASSWORD 'reader'")
+    try:
+        await postgres.execute("ALTER ROLE reader SET default_transaction_read_only = on")
+        with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1"):
+            await ground.replica(url=postgres.url(user="reader", password="reader"))
+    finally:
+        await postgres.execute("DROP ROLE reader")
+
+
 async def test_a_password_can_be_changed_while_it_runs(ground: Ground, postgres: Postgres, tmp_path: Path) -> None:
     """The file is read for every new connection: nobody restarts the service to rotate a password."""
     file = tmp_path / "password"
