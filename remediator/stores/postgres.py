@@ -45,10 +45,10 @@ _SKEW = 0.05
 class PostgresStore:
     """``Store`` on PostgreSQL 13 or newer, for any number of replicas.
 
-    ``clock`` decides nothing: it tells this host when to look for work, and ``ids`` come from the host. ``tolerance`` is that of
-    SqliteStore, and so is ``migrate``. ``password_file`` is read for every new connection. Times are seconds:
-    ``connect_timeout`` for a connection, ``acquire_timeout`` for a place in the pool, ``command_timeout`` for a
-    statement (told to the server too), ``verb_timeout`` for a whole verb, after which it raises StoreUnavailable;
+    ``clock`` decides nothing: it tells this host when to look for work, and ``ids`` come from the host. ``tolerance``
+    is that of SqliteStore, and so is ``migrate``. ``password_file`` is read for every new connection. Times are
+    seconds: ``connect_timeout`` for a connection, ``acquire_timeout`` for a place in the pool, ``command_timeout`` for
+    a statement (told to the server too), ``verb_timeout`` for a whole verb, after which it raises StoreUnavailable;
     ``idle_timeout`` is how long a frozen replica can keep others waiting. ``pool_size`` connections are used at most,
     and one more to listen.
     """
