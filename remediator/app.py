@@ -292,9 +292,19 @@ class Application:
     # life ------------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the store, listen, and begin to act. Raises InputError, StoreError."""
-        settings = self._loaded.settings
+        """Open the store, listen, and begin to act. Raises InputError, StoreError, and then holds nothing."""
         await self.store.open()
+        try:
+            await self._begin()
+        except BaseException:
+            # What goes on by itself, such as a link to Redis, would keep the process from ending.
+            if self._server is not None:
+                await self._server.stop()
+            await self.store.close()
+            raise
+
+    async def _begin(self) -> None:
+        settings = self._loaded.settings
         bodies = {rule.digest: rule.body for rule in self.rulebook.rules}
         detail = {
             "version": __version__,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from remediator.app import Application, Options
+from remediator.errors import InputError
 from tests.redis import RedisServer, redis_server
 from tests.servers import ROOT, Server, serve
 
@@ -113,6 +116,18 @@ async def test_a_service_starts_and_stops_without_its_redis(
         begun = time.monotonic()
         status = await asyncio.to_thread(server.stop)
         assert (status, time.monotonic() - begun < 6) == (0, True)
+
+
+async def test_a_start_that_fails_leaves_nothing_behind(redis: RedisServer, tmp_path: Path) -> None:
+    """A service whose address is taken gives back its store and its links to Redis, so that its process ends."""
+    config, rules = _settings(tmp_path, redis), (str(tmp_path / "rules"),)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for _ in range(2):  # The second one would find the file of the store locked.
+            application = Application(Options(config_file=str(config), rules_path=rules, listen_address=address))
+            with pytest.raises(InputError, match="cannot listen"):
+                await application.start()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_watching_does_not_keep_a_service_from_stopping(redis: RedisServer, tmp_path: Path) -> None:
