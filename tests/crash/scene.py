@@ -36,6 +36,7 @@ PATHS: Mapping[str, Effect] = {
     "/approved": Effect.KEYED,
     "/slow": Effect.KEYED,
     "/limited": Effect.ONCE,
+    "/alone": Effect.KEYED,
 }
 """Where the rules post to, and what class the rule says it is."""
 
