@@ -180,7 +180,8 @@ class Store(Protocol):
         """Take up to ``most`` due runs: epoch + 1 and a lease of ``lease`` seconds each.
 
         Due are queued and held runs whose time has come, and running or verifying ones that are due and whose lease
-        ran out. No run is claimed while as many running runs as allowed act on one of its targets.
+        ran out. No run is claimed while as many running runs as allowed act on one of its targets; a run whose
+        licence has no outcome yet counts as one that acts, whatever it waits for, and is itself claimed when it is due.
         """
         ...
 

@@ -32,6 +32,15 @@ _DUE = (
 _DEAD = (
     "SELECT id FROM run WHERE state = 'running' AND lease_until <= $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
 )
+_HOLDING = (
+    "SELECT id, locks, state FROM run WHERE state = 'running' UNION SELECT run.id, locks, run.state FROM effect"
+    " JOIN run ON run.id = effect.run_id WHERE effect.state = 'intent' AND run.state IN ('queued','held')"
+)
+"""Runs that hold their locks: those that run, and those that wait to learn what came of a licence."""
+_WAITING = (
+    "SELECT id, state FROM run WHERE id = ANY($1::text[]) AND state IN ('queued','held') AND wake_at <= $2"
+    " ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED"
+)
 _CLAIM = (
     "UPDATE run SET epoch = epoch + 1, version = version + 1, owner = $1, lease_until = $2, updated_at = $3,"  # noqa: S608
     " tries = tries + (state = 'running')::int,"
@@ -63,10 +72,15 @@ async def claim(transaction: Transaction, owner: str, lease: float, most: int) -
 
 async def _choose(transaction: Transaction, most: int, now: float) -> dict[str, str]:
     active: list[Lock] = []
-    for (locks,) in await transaction.all("SELECT locks FROM run WHERE state = 'running'"):
+    waiting: list[str] = []
+    for run_id, locks, state in await transaction.all(_HOLDING):
         active += read_locks(locks)
-    # A dead owner's run is taken over with the locks it holds.
+        if state != "running":
+            waiting.append(run_id)
+    # A dead owner's run is taken over with the locks it holds; so is one that waits to learn what it has done.
     chosen = {row[0]: "running" for row in await transaction.all(_DEAD, now, most)}
+    if waiting and len(chosen) < most:
+        chosen |= {row[0]: row[1] for row in await transaction.all(_WAITING, waiting, now, most - len(chosen))}
     full: list[str] = []
     while len(chosen) < most:
         # Rows that somebody else is just moving are skipped; whoever moves them wakes us.

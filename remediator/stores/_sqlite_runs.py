@@ -30,7 +30,12 @@ from remediator.stores._sqlite_write import end_run, moved_on, still_waits, writ
 from remediator.stores._sqlite_writer import Transaction
 
 _PAGE = 64
-_RUNNING = "SELECT id, locks, lease_until FROM run INDEXED BY run_running WHERE state = 'running'"
+_HOLDING = (
+    "SELECT id, locks, state, lease_until FROM run INDEXED BY run_running WHERE state = 'running'"
+    " UNION SELECT run.id, locks, run.state, wake_at FROM effect INDEXED BY effect_open CROSS JOIN run"
+    " ON run.id = effect.run_id WHERE effect.state = 'intent' AND run.state IN ('queued','held')"
+)
+"""Runs that hold their locks, and when each may be taken on: those that run, and those whose licence has no outcome."""
 
 
 def free_all(transaction: Transaction) -> None:
@@ -64,11 +69,11 @@ def claim(transaction: Transaction, owner: str, lease: float, most: int) -> list
 def _choose(transaction: Transaction, most: int) -> dict[str, str]:
     now, chosen = transaction.now, dict[str, str]()
     active: list[Lock] = []
-    for run_id, locks, lease_until in transaction.all(_RUNNING):
+    for run_id, locks, state, until in transaction.all(_HOLDING):
         active += read_locks(locks)
-        # A dead owner's run is taken over with the locks it holds.
-        if lease_until <= now and len(chosen) < most:
-            chosen[run_id] = "running"
+        # A dead owner's run is taken over with the locks it holds; so is one that waits to learn what it has done.
+        if until <= now and len(chosen) < most:
+            chosen[run_id] = state
     full: list[str] = []
     while len(chosen) < most:
         page = min(_PAGE, most - len(chosen))

@@ -160,6 +160,21 @@ class Claims:
         bench.clock.pass_(31)
         assert [taken.run.id for taken in await bench.claim("w2")] == [claim.run.id]
 
+    @pytest.mark.parametrize("state", [State.HELD, State.QUEUED])
+    async def test_an_open_licence_keeps_its_locks(self, bench: Bench, state: State) -> None:
+        """A run that waits to learn what it has done is like one that acts: nobody else touches the target."""
+        claim = await bench.running("a", ref("rule-a", PROD))
+        licence = await bench.licensed(claim)
+        await bench.moved(licence.run, state, wake_at=T0 + 20)
+        await bench.fires("b", ref("rule-b", WEB))
+        assert await bench.claim("w2") == []
+        bench.clock.pass_(20)
+        taken = await bench.claim_one("w2")
+        assert (taken.run.id, taken.run.epoch, taken.run.tries) == (claim.run.id, 2, 0)
+        assert await bench.claim("w3") == []
+        await bench.concluded(licence._replace(run=taken.run), State.HELD, wake_at=T0 + 99)
+        assert (await bench.claim_one("w3")).run.rule == "rule-b"
+
     async def test_a_renewed_lease_lasts(self, bench: Bench) -> None:
         """Renewing counts from now by the store's clock, and changes neither epoch nor version."""
         claim = await bench.running()
