@@ -72,6 +72,7 @@ async def act(line: Line, plan: Plan, ready: Ready, licence: Licence) -> None:
     rule, index, started = plan.rule, ready.index, line.clock.monotonic()
     effect = line.effects[-1]
     context = line.context(rule, index, effect.attempt)
+    _quiet_from(line, rule, effect, line.now())
     try:
         async with asyncio.timeout(ready.step.timeout):
             outcome = await ready.action.apply(ready.target, ready.change, context)
@@ -175,7 +176,8 @@ async def _unknown(
         await settle(line, plan, ready)
     elif happened is Happened.NO or kind in _REPEATABLE:
         # Doing it again is safe; the rule's retry says how often.
-        state = "failed" if happened is Happened.NO else "unknown"
+        certain = happened is Happened.NO and _quiet(line, plan.rule, effect)
+        state = "failed" if certain else "unknown"
         await _conclude_failed(line, plan.rule, ready.index, effect, TemporaryError(text, reason="unknown"), state)
     elif happened is None:
         await _look_later(line, plan.rule, effect, text)
@@ -214,13 +216,18 @@ async def _look_later(line: Line, rule: Rule, effect: EffectRow, text: str) -> N
     if looks > _MAX_LOOKS:
         await to_person(line, rule, effect, f"{effect.action}: {text}, and the target cannot be asked what happened")
     message = f"{effect.action}: {text}; the target will be asked what happened"
-    quiet = _quiet_at(rule, effect)
+    quiet = line.step(rule, effect.step)["quiet_at"]
     await line.hold("reconcile", message, quiet if quiet > line.now() else None)
 
 
-def _quiet_at(rule: Rule, effect: EffectRow) -> float:
-    """When a request of this licence can no longer be under way, so that what is not seen then did not happen."""
-    return effect.licensed_at + rule.steps[effect.step].timeout
+def _quiet_from(line: Line, rule: Rule, effect: EffectRow, begun: float) -> None:
+    """Remember when a request that left no later than ``begun`` can no longer be under way."""
+    line.set_step(rule, effect.step, quiet_for=effect.id, quiet_at=begun + rule.steps[effect.step].timeout)
+
+
+def _quiet(line: Line, rule: Rule, effect: EffectRow) -> bool:
+    """Whether no request of this licence can be under way any more, so that what is not seen did not happen."""
+    return bool(line.now() >= line.step(rule, effect.step)["quiet_at"])
 
 
 async def to_person(
@@ -286,7 +293,10 @@ async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
     step = rule.steps[index]
     change = Change.from_json(effect.change)
     happened: Happened | None = Happened.UNKNOWN
-    if kind is Effect.PROBE and line.now() < _quiet_at(rule, effect):
+    if line.step(rule, index).get("quiet_for") != effect.id:
+        # Whoever had the run may have sent its request until its lease was over, which was before this claim.
+        _quiet_from(line, rule, effect, line.now())
+    if kind is Effect.PROBE and not _quiet(line, rule, effect):
         await _look_later(line, rule, effect, "interrupted")
     try:
         action = make_action(step, line.known(), line.world.registry)
@@ -297,10 +307,10 @@ async def recover(line: Line, plan: Plan, effect: EffectRow) -> None:
     if happened is Happened.YES:
         told: dict[str, Any] = {"summary": "interrupted; the target shows that it happened", "data": dict(change.after)}
         await _resume(line, rule, effect, "done", "applied", told)
-    elif happened is Happened.NO:
+    elif happened is Happened.NO and _quiet(line, rule, effect):
         told = {"summary": "interrupted; the target shows that it did not happen", "data": {}}
         await _resume(line, rule, effect, "failed", "waiting", told)
-    elif kind in _REPEATABLE:
+    elif kind in _REPEATABLE or happened is Happened.NO:
         told = {"summary": "interrupted; may have happened, and doing it again is safe", "data": {}}
         await _resume(line, rule, effect, "unknown", "waiting", told)
     elif happened is None:
