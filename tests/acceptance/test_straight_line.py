@@ -111,12 +111,15 @@ class Stage:
         """Our service as an async context manager."""
         return servers.serve(config, f"--rules.path={self.directory}/rules.yaml", port=self.port)
 
-    def alertmanager(self) -> str:
-        """Configuration of an Alertmanager that delivers to our service at once, and again after a second."""
+    def alertmanager(self, interval: str = "1s") -> str:
+        """Configuration of an Alertmanager that delivers to our service at once, and again after ``interval``.
+
+        It tries to deliver for as long as ``interval``, and for ten seconds at least.
+        """
         return json.dumps(
             {
                 "route": {
-                    "receiver": "remediator", "group_by": ["..."], "group_wait": "100ms", "group_interval": "1s",
+                    "receiver": "remediator", "group_by": ["..."], "group_wait": "100ms", "group_interval": interval,
                     "repeat_interval": "1h",
                 },
                 "receivers": [
@@ -284,16 +287,17 @@ async def test_two_alertmanagers_deliver_and_one_run_is_made(tmp_path: Path) -> 
         it.minting.length = 500
         flags = ("--cluster.peer-timeout=1s", "--cluster.gossip-interval=50ms")
         async with (
-            servers.alertmanager(it.alertmanager(), cluster=True, flags=flags) as first,
-            servers.alertmanager(it.alertmanager(), peers=[first.cluster], flags=flags) as second,
+            # Both must still be trying when the service is up, however long its start takes on a busy machine.
+            servers.alertmanager(it.alertmanager("20s"), cluster=True, flags=flags) as first,
+            servers.alertmanager(it.alertmanager("20s"), peers=[first.cluster], flags=flags) as second,
         ):
             await _paired(it, second)
             # Nobody answers while both flush, so neither can tell the other that it has delivered.
             await post_alert(it, first, second)
-            await asyncio.sleep(4)
+            await asyncio.sleep(3)
             async with it.serve(it.configure()):
                 await it.until(lambda runs: [run["state"] for run in runs] == ["verifying"])
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 30
                 while await it.metric('remediator_deliveries_total{code="200"}') < 2:
                     assert time.monotonic() < deadline, "the second Alertmanager never delivered"
                     await asyncio.sleep(0.1)
