@@ -10,7 +10,7 @@ bin := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check format bench lock servers clean
+.PHONY: help demo test check format bench chaos lock servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(VENV)/.dev ## Sort imports and apply the safe corrections of the linte
 
 bench: $(VENV)/.dev ## Measure intake, reaction time, memory and start-up beside a bare server
 	$(bin)/python -m tests.bench
+
+chaos: $(VENV)/.dev servers ## Ten minutes of faults on three replicas (ARGS='--minutes 2 --seed 7')
+	$(bin)/python -m tests.chaos $(ARGS)
 
 lock: $(VENV)/.dev ## Pin the dependencies of pyproject.toml anew (LOCK_ARGS=--upgrade for newest versions)
 	scripts/lock $(bin)/python $(LOCK_ARGS)
