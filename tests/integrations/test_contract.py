@@ -28,7 +28,7 @@ from remediator.integrations.kubernetes.scale import Scale
 from remediator.integrations.kubernetes.target import KubernetesTarget
 from remediator.probe import Probe
 from remediator.target import Target
-from tests.integrations.arrangements import STAGES, Stage
+from tests.integrations.arrangements import Stage, stages
 from tests.integrations.corpus import PAYLOADS
 from tests.integrations.kubernetes.apiserver import api_server
 from tests.integrations.support import HandClock, Received, acting, looking, wire
@@ -55,6 +55,9 @@ def _families() -> Iterator[tuple[str, str, type[Any]]]:
 FAMILIES = list(_families())
 NAMES = [f"{system}.{name}" for system, name, _ in FAMILIES]
 ACTIONS = [name for name, (_, _, found) in zip(NAMES, FAMILIES, strict=True) if issubclass(found, Action)]
+
+
+STAGES = stages()
 
 
 @pytest.fixture(params=ACTIONS)
@@ -152,11 +155,15 @@ async def test_plans_survive_restarts(stage: Stage) -> None:
 
 
 async def test_looking_back_changes_nothing(stage: Stage) -> None:
-    """reconcile only reads, and inverse is only another action of the same kind."""
+    """reconcile only reads, and inverse is only another action of the same integration, which can be stored."""
     change = _stored(await stage.action.diff(stage.target, acting()))
     assert isinstance(await stage.action.reconcile(stage.target, change, acting()), Happened)
     inverse = stage.action.inverse(change)
-    assert inverse is None or isinstance(inverse, type(stage.action))
+    if inverse is not None:
+        system = type(stage.action).__module__.rpartition(".")[0]
+        assert type(inverse).__module__.startswith(f"{system}.")
+        stored = inverse.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        assert type(inverse).model_validate(json.loads(json.dumps(stored))) == inverse
     assert stage.effects() == 0
 
 
