@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 
 from remediator.action import Action, ActionContext, Change, Effect, Outcome
 from remediator.errors import PermanentError, TemporaryError
-from remediator.integrations.command._process import execute
+from remediator.integrations._process import execute
 from remediator.integrations.command._program import NAME, Program
 from remediator.integrations.command.target import CommandTarget
 

@@ -16,8 +16,8 @@ import pytest
 
 from remediator.action import Change, Effect, Happened, Outcome
 from remediator.errors import PermanentError, TemporaryError
-from remediator.integrations.command._output import Output
-from remediator.integrations.command._process import Interrupted, execute
+from remediator.integrations._output import Output
+from remediator.integrations._process import Interrupted, execute
 from remediator.integrations.command.run import Run
 from remediator.integrations.command.target import CommandTarget
 from tests.integrations.support import HandClock, acting
@@ -218,7 +218,7 @@ async def test_the_group_dies_with_the_service(tmp_path: Path) -> None:
     script = textwrap.dedent(
         f"""
         import asyncio
-        from remediator.integrations.command._process import execute
+        from remediator.integrations._process import execute
         asyncio.run(execute(
             ["/bin/sh", "-c", "sleep 60 & echo $$ $! > {tmp_path}/pids; wait"],
             directory="/", environment={{"PATH": "/usr/bin:/bin"}}, seconds=60, limit=4096, secrets=[],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from remediator.errors import PermanentError, TemporaryError
-from remediator.integrations.command._output import Output
+from remediator.integrations._output import Output
 
 _GUARDIAN = str(Path(__file__).with_name("_guardian.py"))
 GRACE = 5.0
