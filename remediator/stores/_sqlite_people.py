@@ -19,7 +19,7 @@ from remediator.stores._sqlite_writer import Transaction
 def newest_approval(connection: sqlite3.Connection, run_id: str) -> Approval | None:
     """The newest question of a run with its votes, or None."""
     row = connection.execute(
-        f"SELECT {APPROVAL} FROM approval WHERE run_id = ? ORDER BY id DESC LIMIT 1",  # noqa: S608
+        f"SELECT {APPROVAL} FROM approval WHERE run_id = ? ORDER BY requested_at DESC, id DESC LIMIT 1",  # noqa: S608
         (run_id,),
     ).fetchone()
     if row is None:

@@ -113,7 +113,8 @@ def _with_context(transaction: Transaction, runs: Sequence[Run], ids: str) -> li
     effects: dict[str, list[EffectRow]] = defaultdict(list)
     if any(run.epoch > 1 for run in runs):  # Whoever is the first owner finds no licences of another one.
         for row in transaction.all(
-            f"SELECT {EFFECT} FROM effect WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id",  # noqa: S608
+            f"SELECT {EFFECT} FROM effect WHERE run_id IN (SELECT value FROM json_each(?))"  # noqa: S608
+            " ORDER BY licensed_at, id",
             ids,
         ):
             effects[row[1]].append(read_effect(row))

@@ -291,7 +291,7 @@ class SqliteStore:
 
     async def effects(self, run_id: str) -> Sequence[EffectRow]:
         """The licences of a run, oldest first."""
-        sql = f"SELECT {EFFECT} FROM effect WHERE run_id = ? ORDER BY id"  # noqa: S608
+        sql = f"SELECT {EFFECT} FROM effect WHERE run_id = ? ORDER BY licensed_at, id"  # noqa: S608
         rows = await self._read(lambda c: c.execute(sql, (run_id,)).fetchall())
         return [read_effect(row) for row in rows]
 
