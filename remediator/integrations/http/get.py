@@ -10,6 +10,7 @@ from pydantic import Field
 from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations._body import readable
 from remediator.integrations._client import Unanswered
+from remediator.integrations.http._json_path import JsonPath, look_up
 from remediator.integrations.http._path import Path, Query, plain_path, with_query
 from remediator.integrations.http.target import HttpTarget
 from remediator.probe import Probe, ProbeContext
@@ -20,6 +21,9 @@ class Get(Probe[HttpTarget]):
 
     path: Path = Field(description="Path below the target's base_url, such as `/health/detailed`.")
     query: Query = Field(default_factory=dict, description="Query parameters, as plain text.")
+    json_path: JsonPath | None = Field(
+        default=None, description="A place in the JSON answer, such as `queue.in_flight`, to be found as `value`."
+    )
 
     def needs(self) -> Mapping[str, str]:
         """The path must be permitted."""
@@ -40,9 +44,14 @@ class Get(Probe[HttpTarget]):
                 "write the final address as base_url and path",
                 reason="redirect",
             )
-        return {
+        evidence = {
             "status": answer.status,
             "headers": {"content-type": answer.content_type},
             "seconds": round(context.clock.monotonic() - began, 6),
             **readable(answer),
         }
+        if self.json_path is not None:
+            # Without the key a condition on it is an error and so a no; null would compare.
+            found, value = look_up(evidence["json"], self.json_path)
+            evidence |= {"found": found, **({"value": value} if found else {})}
+        return evidence

@@ -194,3 +194,19 @@ def test_paths_that_could_lead_elsewhere_are_refused(path: str) -> None:
 def test_the_permitted_path_is_the_decoded_one() -> None:
     """What the operator permits is compared with what the server will read, decoded exactly once."""
     assert Get(path="/admin/queue%20one/pause").needs() == {"paths": "/admin/queue one/pause"}
+
+
+async def test_a_place_in_the_answer_is_found_or_left_out() -> None:
+    """A value at json_path can be compared directly; where nothing is, there is no value that could compare."""
+    async with wire(lambda request: reply(body=b'{"queue": {"in-flight": [0, null]}}')) as it:
+        target = HttpTarget(base_url=it.url)
+        for path, expected in {
+            "queue.in-flight[0]": {"found": True, "value": 0},
+            'queue["in-flight"][1]': {"found": True, "value": None},
+            "queue.in-flight[2]": {"found": False},
+            "queue.other": {"found": False},
+            "queue[0]": {"found": False},
+        }.items():
+            evidence = await Get(path="/x", json_path=path).read(target, looking())
+            assert {key: evidence[key] for key in ("found", "value") if key in evidence} == expected
+        await target.close()
