@@ -39,7 +39,7 @@ NOT_STARTED = frozenset((State.QUEUED, State.HELD))
 MOVES: Mapping[tuple[State, State], str] = {
     (State.QUEUED, State.RUNNING): "claimed by a worker",
     (State.QUEUED, State.CANCELLED): "the alert resolved, or a person cancelled, before it began",
-    (State.HELD, State.HELD): "a person said yes, and it will be looked at now",
+    (State.HELD, State.HELD): "a person spoke, and it will be looked at now",
     (State.HELD, State.RUNNING): "what it waited for is there, or its time has come",
     (State.HELD, State.CANCELLED): "the alert resolved, or a person cancelled, while it waited",
     (State.HELD, State.DENIED): "a person rejected it",
@@ -55,6 +55,7 @@ MOVES: Mapping[tuple[State, State], str] = {
     (State.RUNNING, State.EXPIRED): "too old to act on",
     (State.RUNNING, State.NEEDS_HUMAN): "an effect may or may not have happened and must not be repeated",
     (State.VERIFYING, State.VERIFYING): "looked, and the problem is still there, or a new owner took it over",
+    (State.VERIFYING, State.HELD): "it did not help, and it is undone or something else is tried",
     (State.VERIFYING, State.SUCCEEDED): "the problem is gone",
     (State.VERIFYING, State.FAILED): "the problem is still there after the time it was given",
     (State.NEEDS_HUMAN, State.SUCCEEDED): "a person found that the effect happened",
@@ -62,6 +63,17 @@ MOVES: Mapping[tuple[State, State], str] = {
     (State.NEEDS_HUMAN, State.CANCELLED): "a person closed it",
 }
 """Every move there is, and what it means."""
+
+
+class Kind(StrEnum):
+    """What a run is for."""
+
+    REMEDY = "remedy"
+    """The carrying-out of a rule for an incident."""
+    REVERT = "revert"
+    """The way back of a change that is in force for a time only."""
+    ESCALATION = "escalation"
+    """People are told, one after the other, until somebody takes over."""
 
 
 class Lock(NamedTuple):
@@ -85,9 +97,11 @@ class Lock(NamedTuple):
 class Run:
     """One carrying-out of one rule for one incident. Immutable; ``move`` returns the run after the move.
 
+    Runs of another ``kind`` follow from such a run; ``about`` is what they are about, and unique among their kind.
+
     ``epoch`` counts owners (each claim adds one), ``version`` counts writes; a store accepts a write only with both as
     it knows them. ``progress`` is JSON: ``evidence`` by probe id, ``verdicts``, ``steps`` (one object a step),
-    ``verify``, ``approval``. Instants are Unix seconds.
+    ``remedies``, ``verify``, ``closing``. Instants are Unix seconds.
     """
 
     id: str
@@ -109,6 +123,8 @@ class Run:
     locks: tuple[Lock, ...]
     tries: int = 0
     progress: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = Kind.REMEDY
+    about: str = ""
 
     @property
     def targets(self) -> tuple[str, ...]:

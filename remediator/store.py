@@ -14,7 +14,7 @@ from remediator.arrival import Arrival, Receipt
 from remediator.audit import AuditRecord, Entry
 from remediator.guard import Limit
 from remediator.incident import Incident
-from remediator.run import Run, State
+from remediator.run import Kind, Run, State
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +68,10 @@ class LicenceRequest:
     limits: Sequence[Limit]
     approval: str
     entry: Entry
+    under_way: bool = False
+    """What was granted has been begun: it is carried through, also when the time to begin is over."""
+    closing: bool = False
+    """This puts something back, or tells people: the incident may be over, and no limit counts it."""
 
 
 class Licence(NamedTuple):
@@ -119,6 +123,8 @@ class Counts(NamedTuple):
     """When the longest-waiting run that could be claimed now became due; None when nothing waits."""
     approvals_pending: int
     audit_records: int
+    changes_in_force: int = 0
+    """Temporary changes that have not gone back yet."""
 
 
 class Pruned(NamedTuple):
@@ -189,8 +195,11 @@ class Store(Protocol):
         """Lengthen leases by epoch; returns the ids of runs that are no longer ours."""
         ...
 
-    async def save(self, run: Run, *entries: Entry) -> Run:
+    async def save(self, run: Run, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Write ``run`` as moved and its audit entries. Raises Lost when epoch or version differ.
+
+        ``follow`` are new runs that follow from this move; one that is there already (same kind, about the same) is
+        left as it is. So it is in ``conclude`` and ``ask``.
 
         Here as in ``conclude`` and ``ask``: a run that goes to wait (held, verifying) and whose incident ended while
         it was with its owner is due at once.
@@ -202,7 +211,13 @@ class Store(Protocol):
         ...
 
     async def conclude(
-        self, run: Run, effect_id: str, state: str, outcome: Mapping[str, Any], *entries: Entry
+        self,
+        run: Run,
+        effect_id: str,
+        state: str,
+        outcome: Mapping[str, Any],
+        *entries: Entry,
+        follow: Sequence[Run] = (),
     ) -> Run:
         """Write what came of a licence together with the run's next state. Raises Lost; then call ``late``."""
         ...
@@ -226,9 +241,17 @@ class Store(Protocol):
         ...
 
     async def runs(
-        self, *, states: Sequence[State] = (), rule: str = "", incident: str = "", before: str = "", limit: int = 100
+        self,
+        *,
+        states: Sequence[State] = (),
+        rule: str = "",
+        incident: str = "",
+        before: str = "",
+        limit: int = 100,
+        kinds: Sequence[Kind] = (Kind.REMEDY,),
+        about: str = "",
     ) -> Sequence[Run]:
-        """Runs, newest first, that sort before the id ``before``."""
+        """Runs, newest first, that sort before the id ``before``; ``about`` is how theirs begins."""
         ...
 
     async def effects(self, run_id: str) -> Sequence[EffectRow]:
@@ -243,12 +266,16 @@ class Store(Protocol):
         """Incidents, newest first."""
         ...
 
+    async def latest(self, key: str) -> Incident | None:
+        """The newest life of a problem, or None."""
+        ...
+
     async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
         """Incidents by id, for showing many runs."""
         ...
 
     # people
-    async def ask(self, run: Run, approval: Approval, *entries: Entry) -> Run:
+    async def ask(self, run: Run, approval: Approval, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Hold ``run`` and put a question to people; an older open question of the run is superseded. Raises Lost."""
         ...
 
@@ -261,7 +288,14 @@ class Store(Protocol):
         ...
 
     async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
-        """A person cancels a run that has not begun to act. Raises NotFound, Conflict."""
+        """A person cancels a run that is not acting just now. Raises NotFound, Conflict.
+
+        One that has acted and has something to put back first is only asked to end: it does so at once.
+        """
+        ...
+
+    async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
+        """Have a temporary change go back now. Raises NotFound, Conflict."""
         ...
 
     async def pause(self, pause: Pause) -> None:

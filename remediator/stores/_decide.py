@@ -9,7 +9,7 @@ from typing import Any
 from remediator.audit import Entry
 from remediator.clock import format_duration
 from remediator.guard import Limit
-from remediator.run import Lock, Run, State
+from remediator.run import Kind, Lock, Run, State
 from remediator.store import Approval, LicenceRequest, Pause, Refusal
 
 RECHECK = 15.0
@@ -55,6 +55,15 @@ def paused(pauses: Iterable[Pause], run: Run, now: float) -> Refusal | None:
     return None
 
 
+def refused(request: LicenceRequest, ended_at: float | None, pauses: Iterable[Pause], now: float) -> Refusal | None:
+    """The refusal by the incident's end or by a pause.
+
+    What cleans up is done also when the alert is gone. A pause holds whatever acts, but never silences a call for help.
+    """
+    held = None if request.run.kind is Kind.ESCALATION else paused(pauses, request.run, now)
+    return held or (None if request.closing else gone(ended_at))
+
+
 def gone(ended_at: float | None) -> Refusal | None:
     """The refusal for an incident that has ended."""
     if ended_at is None:
@@ -66,9 +75,10 @@ def waits(run: Run, was: str, woken: bool, ended_at: float | None, acting: bool,
     """``run`` as it goes to wait (held or verifying), due at once if its incident ended while it was with its owner.
 
     ``was`` is its state in the store, ``woken`` whether it was made due after its owner last wrote it, ``acting``
-    whether another licence of it has no outcome yet: such a run waits for its target, not for its alert.
+    whether another licence of it has no outcome yet: such a run waits for its target, not for its alert. An owner that
+    knew of the end (``ended`` in the progress) has thought of it already.
     """
-    if ended_at is None or acting or not (was == "running" or woken):
+    if ended_at is None or acting or run.progress.get("ended") or not (was == "running" or woken):
         return run
     return replace(run, wake_at=min(now, run.wake_at))
 
@@ -95,7 +105,7 @@ def approved(request: LicenceRequest, approval: Approval | None, now: float) -> 
     """The refusal when a person must have granted exactly this change and has not."""
     if not request.approval:
         return None
-    if approval is None or approval.state != "granted" or approval.expires_at <= now:
+    if approval is None or approval.state != "granted" or not (request.under_way or approval.expires_at > now):
         return Refusal("hold", "approval", "nobody has granted this change")
     if not any(_same(change, request) for change in approval.changes):
         return Refusal("hold", "approval", "what was granted is not what would be done now")

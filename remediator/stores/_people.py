@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from remediator.audit import Entry
 from remediator.errors import Conflict
-from remediator.run import NOT_STARTED, Run, State
+from remediator.run import NOT_STARTED, Kind, Run, State
 from remediator.store import Approval, Pause
 
 
@@ -68,9 +68,29 @@ def cancelled(run: Run, acting: bool, actor: str, comment: str, now: float) -> C
     if acting:
         raise Conflict(f"run {run.id} is finding out what became of an effect; it cannot be cancelled now")
     message = f"cancelled by {actor}" + (f": {comment}" if comment else "")
+    if run.progress.get("cleanup") and run.state is State.HELD:
+        # It has acted, and what it must put back before it ends only its owner knows how to.
+        progress = {**run.progress, "cancel": message}
+        told = f"{message}; it puts back first what it must"
+        asked = run.move(State.HELD, "by_person", told, now=now, wake_at=now, progress=progress)
+        return Cancelled(asked, _by(run, "run.cancel_requested", actor, {"message": message, "was": run.state.value}))
     moved = run.move(State.CANCELLED, "by_person", message, now=now)
     detail: dict[str, object] = {"reason": "by_person", "message": message, "was": run.state.value}
     return Cancelled(moved, _by(run, "run.cancelled", actor, detail))
+
+
+def hastened(run: Run, actor: str, comment: str, now: float) -> Cancelled:
+    """What it means for a temporary change that it shall go back now. Raises Conflict."""
+    if run.kind is not Kind.REVERT:
+        raise Conflict(f"run {run.id} is no temporary change")
+    if run.state is not State.HELD:
+        raise Conflict(f"run {run.id} is {run.state}; only a change that is in force can be put back")
+    asked = {"actor": actor, "at": now, "comment": comment}
+    message = f"{actor} put it back" + (f": {comment}" if comment else "")
+    moved = run.move(
+        State.HELD, run.reason, message, now=now, wake_at=now, progress={**run.progress, "asked": asked}
+    )
+    return Cancelled(moved, _by(run, "change.revert_requested", actor, {"comment": comment, "change": run.about}))
 
 
 def begun(wanted: Pause, now: float) -> Pause:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from remediator.arrival import Arrival, Receipt, Settled, settle
 from remediator.ids import Ids
 from remediator.incident import HISTORY, Incident
-from remediator.run import NOT_STARTED, State
+from remediator.run import NOT_STARTED, Kind, State
 from remediator.stores import _decide
 from remediator.stores._postgres_database import Name
 from remediator.stores._postgres_session import Transaction, unnest
@@ -95,7 +95,7 @@ async def _close_runs(transaction: Transaction, settled: Settled, now: float) ->
     moved, woken = [], []
     for row in rows:
         run = read_run(row)
-        if run.state is State.VERIFYING or row[-1]:
+        if run.state is State.VERIFYING or row[-1] or run.kind is not Kind.REMEDY:
             # It has begun and is never interrupted: let it look now at what the end means for it.
             woken.append(run.id)
         elif run.state in NOT_STARTED:

@@ -12,7 +12,7 @@ from remediator.store import Approval, Pause
 from remediator.stores import _people
 from remediator.stores._postgres_database import Name
 from remediator.stores._postgres_session import Session, Transaction
-from remediator.stores._postgres_write import end_run, still_waits, write_run
+from remediator.stores._postgres_write import add_runs, end_run, still_waits, write_run
 from remediator.stores._rows import APPROVAL, RUN, read_approval, read_run
 
 PAUSES: Name = ("pauses",)
@@ -40,7 +40,9 @@ async def _run(transaction: Transaction, run_id: str) -> Run:
     return read_run(row)
 
 
-async def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequence[Entry]) -> Run:
+async def ask(
+    transaction: Transaction, run: Run, approval: Approval, entries: Sequence[Entry], follow: Sequence[Run] = ()
+) -> Run:
     """Hold the run and ask; an open question about other changes is superseded."""
     written = await write_run(transaction, await still_waits(transaction, run))
     await transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = $1 AND state = 'pending'", run.id)
@@ -53,6 +55,7 @@ async def ask(transaction: Transaction, run: Run, approval: Approval, entries: S
         approval.needed,
         approval.expires_at,
     )
+    await add_runs(transaction, follow)
     transaction.record(*entries)
     return written
 
@@ -99,6 +102,15 @@ async def cancel(transaction: Transaction, run_id: str, actor: str, comment: str
     written = await write_run(transaction, moved)
     await end_run(transaction, written)
     return written
+
+
+async def hasten(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+    """Have a temporary change go back now."""
+    run = await _run(transaction, run_id)
+    moved, entry = _people.hastened(run, actor, comment, await transaction.now())
+    transaction.record(entry)
+    transaction.wakes = True
+    return await write_run(transaction, moved)
 
 
 async def all_pauses(session: Session) -> list[Pause]:

@@ -17,7 +17,7 @@ from remediator.stores import _decide
 from remediator.stores._postgres_database import Name
 from remediator.stores._postgres_people import all_pauses, newest_approval
 from remediator.stores._postgres_session import Session, Transaction
-from remediator.stores._postgres_write import end_run, moved_on, still_waits, write_run
+from remediator.stores._postgres_write import add_runs, end_run, moved_on, still_waits, write_run
 from remediator.stores._rows import EFFECT, INCIDENT, RUN, read_effect, read_incident, read_locks, read_run
 
 CLAIMING: Name = ("claim",)
@@ -122,10 +122,13 @@ async def renew(session: Session, runs: Sequence[Run], lease: float) -> Collecti
     return {run.id for run in runs} - {row[0] for row in rows}
 
 
-async def save(transaction: Transaction, run: Run, entries: Sequence[Entry]) -> Run:
-    """Write a moved run, if this owner still has it, and record."""
+async def save(
+    transaction: Transaction, run: Run, entries: Sequence[Entry], follow: Sequence[Run] = ()
+) -> Run:
+    """Write a moved run, if this owner still has it, with what follows from it, and record."""
     written = await write_run(transaction, await still_waits(transaction, run))
     await end_run(transaction, run)
+    await add_runs(transaction, follow)
     transaction.record(*entries)
     return written
 
@@ -156,8 +159,7 @@ async def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -
     now = await transaction.now()
     approval = await newest_approval(transaction, run.id) if request.approval else None
     refusal = (
-        _decide.gone(incident[0])
-        or _decide.paused(await all_pauses(transaction), run, now)
+        _decide.refused(request, incident[0], await all_pauses(transaction), now)
         or _decide.approved(request, approval, now)
         or await over(transaction, request.limits, run, request.incident_key, request.target)
     )
@@ -168,7 +170,7 @@ async def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -
     effect_id = ids()
     await transaction.run(
         "INSERT INTO effect (id,run_id,step,attempt,epoch,rule,incident_key,action,target,subject,effect,state,change,"
-        "outcome,licensed_at) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,'intent',$12,'{}',$13)",
+        "outcome,licensed_at,closing) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,'intent',$12,'{}',$13,$14)",
         effect_id,
         run.id,
         request.step,
@@ -182,6 +184,7 @@ async def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -
         request.effect,
         canonical_json(request.change),
         now,
+        int(request.closing),
     )
     written = await write_run(transaction, run)
     transaction.record(request.entry)
@@ -206,7 +209,7 @@ async def over(
             at, extra = "CASE WHEN bool_or(over_at IS NULL) THEN NULL ELSE max(over_at) END", ""
         rows = await session.all(
             f"SELECT {at} AS at FROM effect WHERE {scope}{extra}(over_at IS NULL OR over_at > $3)"  # noqa: S608
-            " AND run_id <> $1 GROUP BY run_id ORDER BY at DESC NULLS FIRST LIMIT $2",
+            " AND run_id <> $1 AND closing = 0 GROUP BY run_id ORDER BY at DESC NULLS FIRST LIMIT $2",
             *values,
         )
         ends = [row[0] for row in rows]
@@ -224,6 +227,7 @@ async def conclude(
     state: str,
     outcome: Mapping[str, Any],
     entries: Sequence[Entry],
+    follow: Sequence[Run] = (),
 ) -> Run:
     """Write what came of a licence with the run's next state."""
     written = await write_run(transaction, await still_waits(transaction, run, effect_id))
@@ -237,6 +241,7 @@ async def conclude(
     if not found:
         raise NotFound(f'run {run.id} has no licence "{effect_id}"')
     await end_run(transaction, run)
+    await add_runs(transaction, follow)
     transaction.record(*entries)
     return written
 

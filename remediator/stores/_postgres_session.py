@@ -61,12 +61,16 @@ class Session:
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
-    async def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert rows with one statement. ``table`` and ``columns`` are our own constants, never input."""
+    async def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]], *, once: bool = False) -> None:
+        """Insert rows with one statement; ``once`` leaves out those that are there already.
+
+        ``table`` and ``columns`` are our own constants, never input.
+        """
         if rows:
             names = columns.split(",")
+            tail = " ON CONFLICT DO NOTHING" if once else ""
             await self.run(
-                f"INSERT INTO {table} ({columns.replace('_bytes', '')}) SELECT * FROM {unnest(names)}",  # noqa: S608
+                f"INSERT INTO {table} ({columns.replace('_bytes', '')}) SELECT * FROM {unnest(names)}{tail}",  # noqa: S608
                 *zip(*rows, strict=True),
             )
 

@@ -10,6 +10,7 @@ from remediator.errors import Lost, NotFound, StateError
 from remediator.run import SOURCES, Run, State
 from remediator.stores import _decide
 from remediator.stores._postgres_session import Transaction, unnest
+from remediator.stores._rows import RUN, run_row
 
 _WRITTEN = (
     "id", "epoch", "version", "state", "reason", "message", "mode", "owner", "lease_until", "wake_at", "updated_at",
@@ -24,6 +25,11 @@ _WRITE = (
     " WHERE run.id = w.id AND run.epoch = w.epoch AND run.version = w.version"
     f" AND run.state = ANY(${len(_WRITTEN) + 1}::text[])"
 )
+
+
+async def add_runs(transaction: Transaction, runs: Sequence[Run]) -> None:
+    """Insert runs that follow from another one; what is about the same is there already and stays as it is."""
+    await transaction.insert("run", RUN, [run_row(run) for run in runs], once=True)
 
 
 async def moved_on(transaction: Transaction, run: Run) -> Exception:

@@ -10,12 +10,12 @@ from typing import Any
 from remediator.action import canonical_json
 from remediator.audit import AuditRecord
 from remediator.incident import Incident
-from remediator.run import Lock, Run, State
+from remediator.run import Kind, Lock, Run, State
 from remediator.store import Approval, EffectRow
 
 RUN = (
     "id,rule,rule_digest,incident_id,state,reason,message,mode,epoch,version,owner,lease_until,wake_at,created_at,"
-    "updated_at,due_at,locks,tries,progress"
+    "updated_at,due_at,locks,tries,progress,kind,about"
 )
 INCIDENT = "id,key,labels,members,opened_at,seen_at,ended_at"
 EFFECT = (
@@ -31,6 +31,7 @@ def run_row(run: Run) -> tuple[Any, ...]:
         run.id, run.rule, run.rule_digest, run.incident_id, run.state.value, run.reason, run.message, run.mode,
         run.epoch, run.version, run.owner, run.lease_until, run.wake_at, run.created_at, run.updated_at, run.due_at,
         locks_text(run.locks), run.tries, canonical_json(run.progress) if run.progress else "{}",
+        run.kind.value, run.about,
     )  # fmt: skip
 
 
@@ -56,6 +57,8 @@ def read_run(row: Sequence[Any]) -> Run:
         locks=read_locks(row[16]),
         tries=row[17],
         progress=json.loads(row[18]),
+        kind=Kind(row[19]),
+        about=row[20],
     )
 
 

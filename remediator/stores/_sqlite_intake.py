@@ -9,7 +9,7 @@ from operator import attrgetter
 from remediator.arrival import Arrival, Receipt, Settled, settle
 from remediator.ids import Ids
 from remediator.incident import HISTORY, Incident
-from remediator.run import NOT_STARTED, State
+from remediator.run import NOT_STARTED, Kind, State
 from remediator.stores import _decide
 from remediator.stores._rows import INCIDENT, RUN, incident_row, read_incident, read_run, run_row
 from remediator.stores._sqlite_known import Known
@@ -94,7 +94,7 @@ def _close_runs(transaction: Transaction, settled: Settled) -> None:
         )
     }
     for run in runs:
-        if run.state is State.VERIFYING or run.id in acted:
+        if run.state is State.VERIFYING or run.id in acted or run.kind is not Kind.REMEDY:
             # It has begun and is never interrupted: let it look now at what the end means for it.
             transaction.run("UPDATE run SET wake_at = ? WHERE id = ?", transaction.now, run.id)
         elif run.state in NOT_STARTED:

@@ -12,7 +12,7 @@ from remediator.run import Run
 from remediator.store import Approval, Pause
 from remediator.stores import _people
 from remediator.stores._rows import APPROVAL, RUN, read_approval, read_run
-from remediator.stores._sqlite_write import end_run, still_waits, write_run
+from remediator.stores._sqlite_write import add_runs, end_run, still_waits, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 
@@ -37,7 +37,9 @@ def _run(transaction: Transaction, run_id: str) -> Run:
     return read_run(row)
 
 
-def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequence[Entry]) -> Run:
+def ask(
+    transaction: Transaction, run: Run, approval: Approval, entries: Sequence[Entry], follow: Sequence[Run] = ()
+) -> Run:
     """Hold the run and ask; an open question about other changes is superseded."""
     written = write_run(transaction, still_waits(transaction, run))
     transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = ? AND state = 'pending'", run.id)
@@ -51,6 +53,7 @@ def ask(transaction: Transaction, run: Run, approval: Approval, entries: Sequenc
         transaction.now,
         approval.expires_at,
     )
+    add_runs(transaction, follow)
     transaction.record(*entries)
     return written
 
@@ -85,6 +88,13 @@ def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> R
     transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run_id)
     transaction.record(entry)
     end_run(transaction, moved)
+    return write_run(transaction, moved)
+
+
+def hasten(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+    """Have a temporary change go back now."""
+    moved, entry = _people.hastened(_run(transaction, run_id), actor, comment, transaction.now)
+    transaction.record(entry)
     return write_run(transaction, moved)
 
 

@@ -26,7 +26,7 @@ from remediator.stores._rows import (
     read_run,
 )
 from remediator.stores._sqlite_people import all_pauses, newest_approval
-from remediator.stores._sqlite_write import end_run, moved_on, still_waits, write_run
+from remediator.stores._sqlite_write import add_runs, end_run, moved_on, still_waits, write_run
 from remediator.stores._sqlite_writer import Transaction
 
 _PAGE = 64
@@ -138,10 +138,11 @@ def renew(transaction: Transaction, runs: Sequence[Run], lease: float) -> Collec
     return lost
 
 
-def save(transaction: Transaction, run: Run, entries: Sequence[Entry]) -> Run:
-    """Write a moved run, if this owner still has it, and record."""
+def save(transaction: Transaction, run: Run, entries: Sequence[Entry], follow: Sequence[Run] = ()) -> Run:
+    """Write a moved run, if this owner still has it, with what follows from it, and record."""
     written = write_run(transaction, still_waits(transaction, run))
     end_run(transaction, run)
+    add_runs(transaction, follow)
     transaction.record(*entries)
     return written
 
@@ -160,8 +161,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
     if row is None or tuple(row[:2]) != (run.epoch, run.version):
         raise moved_on(transaction, run)
     refusal = (
-        _decide.gone(row[2])
-        or _decide.paused(all_pauses(transaction.connection) if row[4] else (), run, now)
+        _decide.refused(request, row[2], all_pauses(transaction.connection) if row[4] else (), now)
         or _decide.approved(request, _approval(transaction, request), now)
         or over(transaction.connection, request.limits, run, request.incident_key, request.target, now)
     )
@@ -172,7 +172,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
     effect_id = ids()
     transaction.run(
         "INSERT INTO effect (id,run_id,step,attempt,epoch,rule,incident_key,action,target,subject,effect,state,change,"
-        "outcome,licensed_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,'intent',?,'{}',?)",
+        "outcome,licensed_at,closing) VALUES (?,?,?,?,?,?,?,?,?,?,?,'intent',?,'{}',?,?)",
         effect_id,
         run.id,
         request.step,
@@ -186,6 +186,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
         request.effect,
         canonical_json(request.change),
         now,
+        int(request.closing),
     )
     written = write_run(transaction, run)
     transaction.record(request.entry)
@@ -213,7 +214,7 @@ def over(
             values += [cutoff, run.id, limit.runs]
         rows = connection.execute(
             f"SELECT {at} AS at FROM effect WHERE {scope}{extra}(over_at IS NULL OR over_at > ?)"  # noqa: S608
-            " AND run_id <> ? GROUP BY run_id ORDER BY at IS NOT NULL, at DESC LIMIT ?",
+            " AND run_id <> ? AND closing = 0 GROUP BY run_id ORDER BY at IS NOT NULL, at DESC LIMIT ?",
             values,
         ).fetchall()
         ends = [row[0] for row in rows]
@@ -231,6 +232,7 @@ def conclude(
     state: str,
     outcome: Mapping[str, Any],
     entries: Sequence[Entry],
+    follow: Sequence[Run] = (),
 ) -> Run:
     """Write what came of a licence with the run's next state."""
     written = write_run(transaction, still_waits(transaction, run, effect_id))
@@ -245,6 +247,7 @@ def conclude(
     if not found:
         raise NotFound(f'run {run.id} has no licence "{effect_id}"')
     end_run(transaction, run)
+    add_runs(transaction, follow)
     transaction.record(*entries)
     return written
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 from remediator.action import canonical_json
 from remediator.errors import Lost, NotFound, StateError
 from remediator.run import SOURCES, Run, State
 from remediator.stores import _decide
+from remediator.stores._rows import RUN, run_row
 from remediator.stores._sqlite_writer import Transaction
 
 _SOURCES = {to: json.dumps(states) for to, states in SOURCES.items()}
+
+
+def add_runs(transaction: Transaction, runs: Sequence[Run]) -> None:
+    """Insert runs that follow from another one; what is about the same is there already and stays as it is."""
+    marks = ",".join("?" * (RUN.count(",") + 1))
+    for run in runs:
+        transaction.run(f"INSERT INTO run ({RUN}) VALUES ({marks}) ON CONFLICT DO NOTHING", *run_row(run))  # noqa: S608
 
 
 def moved_on(transaction: Transaction, run: Run) -> Exception:

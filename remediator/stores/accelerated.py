@@ -67,6 +67,7 @@ class AcceleratedStore:
         self.incident = store.incident
         self.incidents = store.incidents
         self.incidents_of = store.incidents_of
+        self.latest = store.latest
         self.approval = store.approval
         self.pauses = store.pauses
         self.audit = store.audit
@@ -156,6 +157,12 @@ class AcceleratedStore:
     async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
         """A person cancels what has not begun; others may have waited for it. Raises NotFound, Conflict."""
         run = await self._store.cancel(run_id, actor, comment)
+        self._woken()
+        return run
+
+    async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
+        """Have a temporary change go back now. Raises NotFound, Conflict."""
+        run = await self._store.hasten(run_id, actor, comment)
         self._woken()
         return run
 

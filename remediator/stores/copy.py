@@ -27,7 +27,7 @@ TABLES = (
     Table("incident", INCIDENT, "id"),
     Table("rule_version", "digest,body,seen_at", "digest"),
     Table("run", RUN, "id"),
-    Table("effect", f"{EFFECT},rule,incident_key,over_at", "id"),
+    Table("effect", f"{EFFECT},rule,incident_key,over_at,closing", "id"),
     Table("effect_evidence", "id,effect_id,state,outcome,at", "id"),
     Table("approval", APPROVAL, "id"),
     Table("approval_vote", "approval_id,actor,yes,comment,at", "approval_id,at"),

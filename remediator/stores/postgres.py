@@ -16,7 +16,7 @@ from remediator.errors import NotFound, StoreUnavailable
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
-from remediator.run import Run, State
+from remediator.run import Kind, Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
 from remediator.stores import _postgres_intake, _postgres_migrate, _postgres_people, _postgres_retention, _postgres_runs
 from remediator.stores._gather import Gatherer
@@ -187,9 +187,9 @@ class PostgresStore:
         """Lengthen leases; the ids of runs that are no longer ours."""
         return await self._read(lambda session: _postgres_runs.renew(session, runs, lease))
 
-    async def save(self, run: Run, *entries: Entry) -> Run:
+    async def save(self, run: Run, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Write a moved run with its entries. Raises Lost."""
-        return await self._write(lambda transaction: _postgres_runs.save(transaction, run, entries))
+        return await self._write(lambda transaction: _postgres_runs.save(transaction, run, entries, follow))
 
     async def licence(self, request: LicenceRequest) -> Licence | Refusal:
         """The licence transaction. Raises Lost."""
@@ -200,10 +200,16 @@ class PostgresStore:
         )
 
     async def conclude(
-        self, run: Run, effect_id: str, state: str, outcome: Mapping[str, Any], *entries: Entry
+        self,
+        run: Run,
+        effect_id: str,
+        state: str,
+        outcome: Mapping[str, Any],
+        *entries: Entry,
+        follow: Sequence[Run] = (),
     ) -> Run:
         """Write an outcome and the run's next state. Raises Lost."""
-        return await self._write(lambda t: _postgres_runs.conclude(t, run, effect_id, state, outcome, entries))
+        return await self._write(lambda t: _postgres_runs.conclude(t, run, effect_id, state, outcome, entries, follow))
 
     async def late(self, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry) -> None:
         """Append evidence of an owner that lost its run."""
@@ -240,7 +246,8 @@ class PostgresStore:
     async def run(self, run_id: str) -> Run:
         """One run, or the newest for ``@latest``. Raises NotFound."""
         if run_id == "@latest":
-            row = await self._read(lambda s: s.one(f"SELECT {RUN} FROM run ORDER BY id DESC LIMIT 1"))  # noqa: S608
+            newest = f"SELECT {RUN} FROM run WHERE kind = 'remedy' ORDER BY id DESC LIMIT 1"  # noqa: S608
+            row = await self._read(lambda s: s.one(newest))
         else:
             row = await self._read(lambda s: s.one(f"SELECT {RUN} FROM run WHERE id = $1", run_id))  # noqa: S608
         if row is None:
@@ -248,10 +255,21 @@ class PostgresStore:
         return read_run(row)
 
     async def runs(
-        self, *, states: Sequence[State] = (), rule: str = "", incident: str = "", before: str = "", limit: int = 100
+        self,
+        *,
+        states: Sequence[State] = (),
+        rule: str = "",
+        incident: str = "",
+        before: str = "",
+        limit: int = 100,
+        kinds: Sequence[Kind] = (Kind.REMEDY,),
+        about: str = "",
     ) -> Sequence[Run]:
         """Runs, newest first."""
         where = _Where()
+        where.add("kind = ANY({})", [kind.value for kind in kinds])
+        if about:
+            where.add("starts_with(about, {})", about)
         if states:
             where.add("state = ANY({})", [state.value for state in states])
         for column, value in (("rule", rule), ("incident_id", incident)):
@@ -282,6 +300,12 @@ class PostgresStore:
         sql = f"SELECT {INCIDENT} FROM incident WHERE {where} AND id < $1 ORDER BY id DESC LIMIT $2"  # noqa: S608
         return [read_incident(row) for row in await self._read(lambda s: s.all(sql, before or "~", limit))]
 
+    async def latest(self, key: str) -> Incident | None:
+        """The newest life of a problem, or None."""
+        sql = f"SELECT {INCIDENT} FROM incident WHERE key = $1 ORDER BY id DESC LIMIT 1"  # noqa: S608
+        row = await self._read(lambda s: s.one(sql, key))
+        return None if row is None else read_incident(row)
+
     async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
         """Incidents by id."""
         sql = f"SELECT {INCIDENT} FROM incident WHERE id = ANY($1::text[])"  # noqa: S608
@@ -289,9 +313,9 @@ class PostgresStore:
 
     # people ----------------------------------------------------------------------------------------------------------
 
-    async def ask(self, run: Run, approval: Approval, *entries: Entry) -> Run:
+    async def ask(self, run: Run, approval: Approval, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Hold a run and ask people. Raises Lost."""
-        return await self._write(lambda transaction: _postgres_people.ask(transaction, run, approval, entries))
+        return await self._write(lambda t: _postgres_people.ask(t, run, approval, entries, follow))
 
     async def approval(self, run_id: str) -> Approval | None:
         """The newest question of a run, or None."""
@@ -304,6 +328,10 @@ class PostgresStore:
     async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
         """A person cancels what has not begun. Raises NotFound, Conflict."""
         return await self._write(lambda t: _postgres_people.cancel(t, run_id, actor, comment))
+
+    async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
+        """Have a temporary change go back now. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _postgres_people.hasten(t, run_id, actor, comment))
 
     async def pause(self, pause: Pause) -> None:
         """Engage or replace a pause; licences that are being given are waited for, and none follows."""
@@ -364,20 +392,22 @@ class PostgresStore:
 
     async def backlog(self) -> int:
         """How many runs are queued, held or running."""
-        sql = "SELECT count(*) FROM run WHERE state = ANY('{queued,held,running}')"
+        sql = "SELECT count(*) FROM run WHERE state = ANY('{queued,held,running}') AND kind = 'remedy'"
         return int((await self._read(lambda s: s.one(sql)))[0])
 
     async def counts(self) -> Counts:
         """Figures for metrics and readiness."""
 
         async def work(session: Session) -> Counts:
-            states = {row[0]: row[1] for row in await session.all("SELECT state, count(*) FROM run GROUP BY state")}
+            per_state = "SELECT state, count(*) FROM run WHERE kind = 'remedy' GROUP BY state"
+            states = {row[0]: row[1] for row in await session.all(per_state)}
             row = await session.one(
                 "SELECT (SELECT min(wake_at) FROM run WHERE state IN ('queued','held') AND wake_at <= n.now),"
-                " (SELECT count(*) FROM approval WHERE state = 'pending'), (SELECT sequence FROM audit_head)"
+                " (SELECT count(*) FROM approval WHERE state = 'pending'), (SELECT sequence FROM audit_head),"
+                " (SELECT count(*) FROM run WHERE kind = 'revert' AND state = ANY('{queued,held,running}'))"
                 " FROM (SELECT remediator_now() AS now) AS n"
             )
-            return Counts(states, row[0], row[1], row[2])
+            return Counts(states, row[0], row[1], row[2], row[3])
 
         return await self._read(work)
 

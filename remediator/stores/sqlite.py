@@ -21,7 +21,7 @@ from remediator.errors import NotFound, StoreUnavailable
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
-from remediator.run import Run, State
+from remediator.run import Kind, Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
 from remediator.stores import _sqlite_file, _sqlite_intake, _sqlite_people, _sqlite_retention, _sqlite_runs
 from remediator.stores._gather import Gatherer
@@ -215,20 +215,26 @@ class SqliteStore:
         """Lengthen leases; the ids of runs that are no longer ours."""
         return await self._act(lambda transaction: _sqlite_runs.renew(transaction, runs, lease))
 
-    async def save(self, run: Run, *entries: Entry) -> Run:
+    async def save(self, run: Run, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Write a moved run with its entries. Raises Lost."""
-        return await self._write(lambda transaction: _sqlite_runs.save(transaction, run, entries))
+        return await self._write(lambda transaction: _sqlite_runs.save(transaction, run, entries, follow))
 
     async def licence(self, request: LicenceRequest) -> Licence | Refusal:
         """The licence transaction. Raises Lost."""
         return await self._act(lambda transaction: _sqlite_runs.licence(transaction, request, self._ids))
 
     async def conclude(
-        self, run: Run, effect_id: str, state: str, outcome: Mapping[str, Any], *entries: Entry
+        self,
+        run: Run,
+        effect_id: str,
+        state: str,
+        outcome: Mapping[str, Any],
+        *entries: Entry,
+        follow: Sequence[Run] = (),
     ) -> Run:
         """Write an outcome and the run's next state. Raises Lost."""
         return await self._write(
-            lambda transaction: _sqlite_runs.conclude(transaction, run, effect_id, state, outcome, entries)
+            lambda transaction: _sqlite_runs.conclude(transaction, run, effect_id, state, outcome, entries, follow)
         )
 
     async def late(self, effect_id: str, state: str, outcome: Mapping[str, Any], entry: Entry) -> None:
@@ -263,18 +269,27 @@ class SqliteStore:
     async def run(self, run_id: str) -> Run:
         """One run, or the newest for ``@latest``. Raises NotFound."""
         latest = run_id == "@latest"
-        where, values = ("1 ORDER BY id DESC LIMIT 1", ()) if latest else ("id = ?", (run_id,))
+        newest = "kind = 'remedy' ORDER BY id DESC LIMIT 1"
+        where, values = (newest, ()) if latest else ("id = ?", (run_id,))
         row = await self._read(lambda c: c.execute(f"SELECT {RUN} FROM run WHERE {where}", values).fetchone())  # noqa: S608
         if row is None:
             raise NotFound(f'there is no run "{run_id}"')
         return read_run(row)
 
     async def runs(
-        self, *, states: Sequence[State] = (), rule: str = "", incident: str = "", before: str = "", limit: int = 100
+        self,
+        *,
+        states: Sequence[State] = (),
+        rule: str = "",
+        incident: str = "",
+        before: str = "",
+        limit: int = 100,
+        kinds: Sequence[Kind] = (Kind.REMEDY,),
+        about: str = "",
     ) -> Sequence[Run]:
         """Runs, newest first."""
-        where = ["1"]
-        values: list[Any] = []
+        where = [f"kind IN ({','.join('?' * len(kinds))})", "substr(about, 1, ?) = ?"]
+        values: list[Any] = [*(kind.value for kind in kinds), len(about), about]
         if states:
             where.append(f"state IN ({','.join('?' * len(states))})")
             values += [state.value for state in states]
@@ -309,6 +324,12 @@ class SqliteStore:
         rows = await self._read(lambda c: c.execute(sql, (before or "~", limit)).fetchall())
         return [read_incident(row) for row in rows]
 
+    async def latest(self, key: str) -> Incident | None:
+        """The newest life of a problem, or None."""
+        sql = f"SELECT {INCIDENT} FROM incident WHERE key = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
+        row = await self._read(lambda c: c.execute(sql, (key,)).fetchone())
+        return None if row is None else read_incident(row)
+
     async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
         """Incidents by id."""
         sql = f"SELECT {INCIDENT} FROM incident WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
@@ -317,9 +338,9 @@ class SqliteStore:
 
     # people ----------------------------------------------------------------------------------------------------------
 
-    async def ask(self, run: Run, approval: Approval, *entries: Entry) -> Run:
+    async def ask(self, run: Run, approval: Approval, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Hold a run and ask people. Raises Lost."""
-        return await self._write(lambda transaction: _sqlite_people.ask(transaction, run, approval, entries))
+        return await self._write(lambda transaction: _sqlite_people.ask(transaction, run, approval, entries, follow))
 
     async def approval(self, run_id: str) -> Approval | None:
         """The newest question of a run, or None."""
@@ -332,6 +353,10 @@ class SqliteStore:
     async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
         """A person cancels what has not begun. Raises NotFound, Conflict."""
         return await self._write(lambda t: _sqlite_people.cancel(t, run_id, actor, comment))
+
+    async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
+        """Have a temporary change go back now. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _sqlite_people.hasten(t, run_id, actor, comment))
 
     async def pause(self, pause: Pause) -> None:
         """Engage or replace a pause."""
@@ -399,7 +424,7 @@ class SqliteStore:
         """How many runs are queued, held or running."""
 
         def count(connection: sqlite3.Connection) -> int:
-            sql = "SELECT count(*) FROM run WHERE state IN ('queued','held','running')"
+            sql = "SELECT count(*) FROM run WHERE state IN ('queued','held','running') AND kind = 'remedy'"
             return int(connection.execute(sql).fetchone()[0])
 
         self._backlog = self._peek(count) if self._backlog < _FEW else await self._read(count)
@@ -410,7 +435,9 @@ class SqliteStore:
         now = self._clock.now()
 
         def operation(connection: sqlite3.Connection) -> Counts:
-            states = dict(connection.execute("SELECT state, count(*) FROM run GROUP BY state").fetchall())
+            states = dict(
+                connection.execute("SELECT state, count(*) FROM run WHERE kind = 'remedy' GROUP BY state").fetchall()
+            )
             oldest = connection.execute(
                 "SELECT min(wake_at) FROM run INDEXED BY run_due"
                 " WHERE state IN ('queued','held','verifying') AND state <> 'verifying' AND wake_at <= ?",
@@ -418,6 +445,8 @@ class SqliteStore:
             ).fetchone()[0]
             asked = connection.execute("SELECT count(*) FROM approval WHERE state = 'pending'").fetchone()[0]
             records = connection.execute("SELECT coalesce(max(sequence), 0) FROM audit").fetchone()[0]
-            return Counts(states, oldest, asked, records)
+            temporary = "SELECT count(*) FROM run WHERE kind = 'revert' AND state IN ('queued','held','running')"
+            in_force = connection.execute(temporary).fetchone()[0]
+            return Counts(states, oldest, asked, records, in_force)
 
         return await self._read(operation)

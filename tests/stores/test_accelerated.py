@@ -24,6 +24,7 @@ from remediator.stores.sqlite import SqliteStore
 from tests.redis import RedisServer, redis_server
 from tests.servers import free_port
 from tests.stores.conformance.claims import Claims
+from tests.stores.conformance.followups import Followups
 from tests.stores.conformance.intake import Intake
 from tests.stores.conformance.kit import T0, Bench, CountingIds, StoreClock, outcome, ref
 from tests.stores.conformance.licences import Licences
@@ -116,12 +117,12 @@ async def bench(request: pytest.FixtureRequest, redis: RedisServer) -> AsyncIter
 
 
 @pytest.mark.parametrize("bench", ["well"], indirect=True)
-class TestWithRedis(Intake, Claims, Licences, People, Record, Retention, Life):
+class TestWithRedis(Intake, Claims, Licences, People, Followups, Record, Retention, Life):
     """The one suite that every store must pass."""
 
 
 @pytest.mark.parametrize("bench", ["gone", "killed", "frozen", "flushed"], indirect=True)
-class TestWithoutRedis(Intake, Claims, Licences, People, Life):
+class TestWithoutRedis(Intake, Claims, Licences, People, Followups, Life):
     """The verbs that have to do with Redis, in every state of it."""
 
 

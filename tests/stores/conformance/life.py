@@ -40,6 +40,8 @@ def every_verb(bench: Bench, claim: Any) -> dict[str, Callable[[], Awaitable[Any
         "effects": lambda: store.effects(run.id),
         "incident": lambda: store.incident(run.incident_id),
         "incidents": store.incidents,
+        "latest": lambda: store.latest("k"),
+        "hasten": lambda: store.hasten(run.id, "user:ann", ""),
         "incidents_of": lambda: store.incidents_of([run.incident_id]),
         "ask": lambda: bench.asked(claim),
         "approval": lambda: store.approval(run.id),
