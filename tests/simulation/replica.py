@@ -23,7 +23,7 @@ from remediator.worker import Worker
 from remediator.world import World
 from tests.simulation.loop import HostClock, Process, SimulatedLoop
 from tests.simulation.rules import DROPPED, REGISTRY, Edition, edition
-from tests.simulation.weather import FaultyStore, Weather
+from tests.simulation.weather import FaultyStore, Wakes, Weather
 from tests.simulation.witness import Witness
 
 T = TypeVar("T")
@@ -56,6 +56,7 @@ class Replica:
         dice: random.Random,
         witness: Witness,
         everywhere: Weather,
+        wakes: Wakes,
         places: Mapping[str, Target],
         timing: Timing,
         rules: tuple[str, Mode],
@@ -65,7 +66,7 @@ class Replica:
         self.weather = Weather()
         self.clock = HostClock(loop, self.process)
         self.ids = SystemIds(self.clock, dice.randbytes)
-        self.store = cast(Store, FaultyStore(witness, loop, self.process, dice, everywhere, self.weather))
+        self.store = cast(Store, FaultyStore(witness, loop, self.process, dice, wakes, everywhere, self.weather))
         self.places = places
         self.loaded = edition(*rules)
         self.world = self._world(self.loaded)
@@ -77,6 +78,7 @@ class Replica:
             self.store, intake_rules(self.loaded.rulebook, self.loaded.refs, DROPPED), clock=self.clock,
             metrics=METRICS, bounds=Bounds(), backlog=timing.backlog, deadline=5.0, wake=self.worker.wake,
         )  # fmt: skip
+        self.store.on_wake(self.worker.wake)
         self.ready = False
         loop.spawn(self.process, self._start(), f"{name}-start")
 

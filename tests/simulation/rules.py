@@ -81,6 +81,12 @@ rules:
     steps:
       - {uses: place.add, target: alpha, with: {thing: pile, by: 1}, timeout: 20s, retry: {attempts: 3, backoff: 5s}}
     max_age: 10m
+  - name: sweep-pile
+    mode: auto
+    when: {alert: [Slow, Door]}
+    steps:
+      - {uses: place.add, target: alpha, with: {thing: pile, by: 3}, timeout: 20s, retry: {attempts: 3, backoff: 5s}}
+    max_age: 10m
   - name: level-pile
     mode: auto
     when: {alert: [Slow, Door]}

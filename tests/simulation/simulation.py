@@ -24,7 +24,7 @@ from tests.simulation.places import Server, place
 from tests.simulation.replica import Replica, Timing
 from tests.simulation.rules import MAX_RUNS
 from tests.simulation.senders import Senders, lives
-from tests.simulation.weather import Weather
+from tests.simulation.weather import Wakes, Weather
 from tests.simulation.witness import Witness
 
 _QUIET_AFTER = 3600.0
@@ -87,6 +87,7 @@ class Simulation:
         self.people = People(
             random.Random(dice.random()), self.any_alive, self._living, self.witness.tell
         )
+        self.wakes = Wakes(self.loop, random.Random(dice.random()))
         self.faults = Faults(self, random.Random(dice.random()))
 
     def _id(self, world: SystemIds) -> str:
@@ -109,8 +110,8 @@ class Simulation:
         """Start another replica."""
         name = f"replica-{len(self.replicas)}"
         replica = Replica(
-            name, self.loop, random.Random(self.dice.random()), self.witness, self.everywhere, self.places, self.timing,
-            self.people.rules,
+            name, self.loop, random.Random(self.dice.random()), self.witness, self.everywhere, self.wakes, self.places,
+            self.timing, self.people.rules,
         )  # fmt: skip
         replica.process.offset = self.dice.choice((0.0, 0.0, 0.0, 0.3, -0.3))
         self.replicas.append(replica)
@@ -189,8 +190,8 @@ class Simulation:
         except Exception as error:
             kinds = ", ".join(self.faults.kinds)
             raise Violation(
-                f"seed {self.seed}: {type(error).__name__}: {error}\n"
-                f"with {kinds or 'no faults'}; replay with: make sim FROM={self.seed} SEEDS=1"
+                f"seed {self.seed}: replay with make sim FROM={self.seed} SEEDS=1\n"
+                f"{type(error).__name__}: {error}\nThe faults of this seed: {kinds or 'none'}."
             ) from error
         states = sorted(run.state.value for run in self.ends)
         return Figures(

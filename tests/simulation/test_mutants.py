@@ -19,6 +19,8 @@ def test_a_missing_fence_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) 
     for seed in range(WITHIN):
         try:
             simulate(seed)
-        except Violation:
+        except Violation as violation:
+            # Whoever reads this in a failed test can see it again.
+            assert str(violation).startswith(f"seed {seed}: replay with make sim FROM={seed} SEEDS=1\n")
             return
     pytest.fail(f"{WITHIN} seeds did not notice that {what}")

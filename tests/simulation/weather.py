@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from remediator.audit import AuditRecord
 from remediator.crashpoint import crashpoint
 from remediator.errors import StoreUnavailable
 from tests.simulation.loop import Died, Process, SimulatedLoop
@@ -25,6 +26,28 @@ class Weather:
         """Every third reply is lost, after the commit."""
 
 
+class Wakes:
+    """What one process tells the others: that there may be something to do. Some of it is lost, some comes late."""
+
+    def __init__(self, loop: SimulatedLoop, dice: random.Random) -> None:
+        self._loop = loop
+        self._dice = dice
+        self._listeners: list[tuple[Process, Callable[[], None]]] = []
+
+    def listen(self, process: Process, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in ``process`` after commits of other processes."""
+        self._listeners.append((process, callback))
+
+    def committed(self, by: Process) -> None:
+        """Something was committed that may make a run due."""
+        for process, callback in self._listeners:
+            if process is not by and process.alive and self._dice.random() < 0.5:
+                delay = self._dice.choice((0.002, 0.002, 1.0, 10.0)) * self._dice.random()
+                self._loop.call_later(delay, callback, context=process.context.copy())
+
+
+_WAKING = {"intake", "save", "conclude", "vote", "resume", "cancel"}
+"""After these somebody else may have something to do."""
 VERBS = ("claim", "licence", "conclude", "save", "renew", "ask", "intake", "pauses", "approval")
 """After these a process may be made to die or to stop, before it hears that they are done."""
 
@@ -32,7 +55,8 @@ VERBS = ("claim", "licence", "conclude", "save", "renew", "ask", "intake", "paus
 class FaultyStore:
     """The port of the store as one replica has it: every verb goes to the one true store, or does not arrive.
 
-    A verb whose reply is lost raises StoreUnavailable although its transaction is committed.
+    A verb whose reply is lost raises StoreUnavailable although its transaction is committed. Every verb of the port
+    goes this way, those that will be added too; the two below are no transactions.
     """
 
     def __init__(
@@ -41,13 +65,23 @@ class FaultyStore:
         loop: SimulatedLoop,
         process: Process,
         dice: random.Random,
+        wakes: Wakes,
         *weathers: Weather,
     ) -> None:
         self._witness = witness
         self._loop = loop
         self._process = process
         self._dice = dice
+        self._wakes = wakes
         self._weathers = weathers
+
+    def on_wake(self, callback: Callable[[], None]) -> None:
+        """Hints from the other processes; they take a way of their own."""
+        self._wakes.listen(self._process, callback)
+
+    def audit_stream(self) -> AsyncIterator[AuditRecord]:
+        """Nobody in the core reads it while runs are advanced, so nothing befalls it here."""
+        return self._witness.truth.audit_stream()
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         operation = getattr(self._witness.truth, verb)
@@ -60,6 +94,11 @@ class FaultyStore:
                 result = await self._witness.carry(self._process, verb, operation, args, more)
             except Exception as raised:  # noqa: BLE001 - a refusal is an answer too, and takes the same way back
                 error = raised
+            if verb == "next_due" and result is not None:
+                # As the adapter of several hosts tells it: as the host's own clock will show it.
+                result += self._process.offset
+            if error is None and verb in _WAKING:
+                self._wakes.committed(self._process)
             self._alive()
             crashpoint(f"committed {verb}")
             await self._back(verb)

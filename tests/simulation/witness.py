@@ -66,6 +66,8 @@ class Witness:
         self.verbs: Counter[str] = Counter()
         self.granted: list[Granted] = []
         self.ended: dict[str, float] = {}
+        self.promised: dict[str, float] = {}
+        """Until when the store promised each run to the one who has it."""
         self.deliveries: list[Committed] = []
 
     @property
@@ -105,8 +107,24 @@ class Witness:
             self.deliveries.append(Committed(self._loop.time(), args[0], result))
         elif verb in ("save", "conclude", "ask"):
             self._timely(result)
+        self._leases(verb, args, result)
         if verb in _MOVING:
             self._look()
+
+    def _leases(self, verb: str, args: Any, result: Any) -> None:
+        """I3: nobody is given a run before the time is over that was promised to the one who has it."""
+        now = self._loop.time()
+        if verb == "claim":
+            _, lease, _ = args
+            for run, _, _ in result:
+                promised = self.promised.get(run.id, now)
+                assert promised <= now, f"I3: {run.id} was taken {promised - now} s before the end of its lease"
+                self.promised[run.id] = now + lease
+        elif verb == "renew":
+            runs, lease = args
+            self.promised.update({run.id: now + lease for run in runs if run.id not in result})
+        elif isinstance(result, Run) and not result.lease_until:
+            self.promised.pop(result.id, None)
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         connection = self.truth._connection
