@@ -44,7 +44,7 @@ servers: # The real servers that the tests talk to
 	@scripts/test-servers
 
 clean: ## Remove the virtual environment and everything the tools keep
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a running Remediator needs, the project itself, and what builds it.

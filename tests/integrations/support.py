@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from remediator.action import ActionContext
 from remediator.probe import ProbeContext
+
+
+WITHOUT = "REMEDIATOR_TESTS_WITHOUT"
+"""Names, with spaces between them, of the servers that cannot be had on this machine."""
+
+_NEEDS = {"docker": "compose"}
+"""Which integration is not tested without which server."""
+
+
+def switched_off() -> list[str]:
+    """The integrations that are not tested here because somebody said so; nothing is ever left out by itself."""
+    named = os.environ.get(WITHOUT, "").split()
+    unknown = set(named) - set(_NEEDS)
+    if unknown:
+        raise ValueError(f"{WITHOUT} may hold {', '.join(_NEEDS)}; it holds {', '.join(sorted(unknown))}")
+    return [_NEEDS[name] for name in named]
 
 
 class HandClock:

@@ -121,10 +121,10 @@ class Program(BaseModel):
     parameters: dict[Annotated[str, StringConstraints(pattern=NAME)], Parameter] = Field(
         default_factory=dict, description="What rules may fill in."
     )
-    effect: Literal["once", "idempotent", "keyed"] = Field(
+    effect: Literal["once", "idempotent", "keyed", "probe"] = Field(
         default="once",
         description="May it be run again after a crash? `once`: no, a person decides; `idempotent`: twice equals "
-        "once; `keyed`: it drops a second run with the same $REMEDIATOR_KEY.",
+        "once; `keyed`: it drops a second run with the same $REMEDIATOR_KEY; `probe`: `done_if` tells.",
     )
     timeout: Duration = Field(default=60.0, gt=0, le=86400, description="How long it may run.")
     success_codes: list[int] = Field(default=[0], min_length=1, description="Exit codes that mean it was done.")
@@ -132,6 +132,14 @@ class Program(BaseModel):
         default=[], description="Exit codes that mean it did nothing and may be tried again (75 is EX_TEMPFAIL)."
     )
     undo: str | None = Field(default=None, description="The command that takes it back; it gets the same parameters.")
+    precondition: str | None = Field(
+        default=None,
+        description="A command that changes nothing (a dry run) and must succeed before this one is even proposed.",
+    )
+    done_if: str | None = Field(
+        default=None,
+        description="A command that changes nothing and succeeds exactly when this one has nothing (more) to do.",
+    )
 
     @field_validator("argv")
     @classmethod
@@ -153,6 +161,8 @@ class Program(BaseModel):
             raise ValueError(f'argv does not use the parameter "{min(unused)}"')
         if set(self.success_codes) & set(self.temporary_codes):
             raise ValueError("an exit code is either a success or temporary")
+        if self.effect == "probe" and self.done_if is None:
+            raise ValueError("effect: probe needs done_if, which tells whether it happened")
         return self
 
     def fill(self, values: Mapping[str, str | int]) -> list[str]:

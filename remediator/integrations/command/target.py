@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from remediator.errors import PermanentError
-from remediator.integrations import _secret
+from remediator.integrations import _host, _secret
+from remediator.integrations._process import Ended
 from remediator.integrations._size import Size
+from remediator.integrations._ssh import SSH
 from remediator.integrations.command._program import NAME, Program
 from remediator.redact import register_secret
 from remediator.target import Target
@@ -23,7 +27,7 @@ Variable = Annotated[str, StringConstraints(pattern=_VARIABLE)]
 
 
 class CommandTarget(Target):
-    """Named programs on this host. Rules choose among them; they never write a command line."""
+    """Named programs on this machine, or on another one. Rules choose among them; they never write a command line."""
 
     lists: ClassVar[tuple[str, ...]] = ("commands",)
 
@@ -31,6 +35,9 @@ class CommandTarget(Target):
         min_length=1, description="The commands, by the name that rules use."
     )
     directory: str = Field(description="Absolute path of the directory they run in; it must exist.")
+    ssh: SSH | None = Field(
+        default=None, description="The machine they run on: `host`, `port`, `user`, `key_file`, `known_hosts_file`."
+    )
     environment: dict[Variable, str] = Field(
         default_factory=dict,
         description="Environment on top of PATH and LANG; `${env:NAME}` as a whole value takes it from "
@@ -73,18 +80,23 @@ class CommandTarget(Target):
         return files
 
     @model_validator(mode="after")
-    def _undo_fits(self) -> CommandTarget:
+    def _others_fit(self) -> CommandTarget:
         for name, program in self.commands.items():
-            if program.undo is None:
-                continue
-            undo = self.commands.get(program.undo)
-            if undo is None:
-                raise ValueError(f'commands.{name}.undo: no command is named "{program.undo}"')
-            if not set(undo.parameters) <= set(program.parameters):
-                raise ValueError(f'commands.{name}.undo: "{program.undo}" has parameters that "{name}" has not')
+            for role in ("undo", "precondition", "done_if"):
+                self._check_other(name, program, role)
         if both := set(self.environment) & set(self.environment_files):
             raise ValueError(f"{min(both)} is in environment and in environment_files")
         return self
+
+    def _check_other(self, name: str, program: Program, role: str) -> None:
+        wanted = getattr(program, role)
+        if wanted is None:
+            return
+        other = self.commands.get(wanted)
+        if other is None:
+            raise ValueError(f'commands.{name}.{role}: no command is named "{wanted}"')
+        if not set(other.parameters) <= set(program.parameters):
+            raise ValueError(f'commands.{name}.{role}: "{wanted}" has parameters that "{name}" has not')
 
     def surroundings(self) -> tuple[dict[str, str], list[str]]:
         """The environment of a run, and those of its values that must not be shown.
@@ -108,3 +120,22 @@ class CommandTarget(Target):
                 raise PermanentError(f"environment_files.{name} holds a NUL character", reason="secret")
             secrets.append(environment[name])
         return environment, [secret for secret in secrets if len(secret) >= 4]
+
+    async def execute(
+        self, argv: list[str], seconds: float, more: Mapping[str, str], check: Callable[[], None] = lambda: None
+    ) -> Ended:
+        """Run ``argv`` where the target says, in its surroundings and with the variables of ``more``.
+
+        Raises PermanentError or TemporaryError if it was not started, Interrupted if what it did is unknown.
+        """
+        environment, secrets = await asyncio.to_thread(self.surroundings)
+        return await _host.execute(
+            self.ssh,
+            argv,
+            directory=self.directory,
+            environment={**environment, **more},
+            seconds=seconds,
+            limit=self.max_output,
+            secrets=secrets,
+            check=check,
+        )

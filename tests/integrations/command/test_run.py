@@ -335,3 +335,73 @@ async def test_another_command_than_the_approved_one_is_refused(tmp_path: Path) 
     with pytest.raises(PermanentError, match="no longer"):
         await Run(command="x").apply(second, change, acting())
     assert list(tmp_path.iterdir()) == []
+
+
+def _renewal(directory: Path) -> CommandTarget:
+    """certbot in miniature: the dry run looks, the renewal writes, and the date tells."""
+    return _target(
+        directory,
+        {
+            "renew-dry-run": _script("test -e allowed || { echo the challenge failed >&2; exit 1; }"),
+            "renew": _script(
+                "echo new > certificate", precondition="renew-dry-run", done_if="is-fresh", effect="probe"
+            ),
+            "is-fresh": _script("test \"$(cat certificate)\" = new"),
+        },
+    )
+
+
+async def test_trap_10_a_dry_run_renews_nothing(tmp_path: Path) -> None:
+    """The dry run is only the condition of the renewal; alone it leaves the old certificate, which is no success."""
+    (tmp_path / "certificate").write_text("old")
+    target = _renewal(tmp_path)
+    with pytest.raises(PermanentError, match="renew-dry-run says no: the challenge failed") as caught:
+        await Run(command="renew").diff(target, acting())
+    assert caught.value.reason == "precondition"
+    (tmp_path / "allowed").touch()
+    change = await Run(command="renew").diff(target, acting())
+    assert not change.empty
+    assert (tmp_path / "certificate").read_text() == "old"
+    with pytest.raises(TemporaryError, match="is-fresh does not succeed yet"):
+        await Run(command="renew").verify(target, change, acting())
+    await Run(command="renew").apply(target, change, acting())
+    await Run(command="renew").verify(target, change, acting())
+    assert (await Run(command="renew").diff(target, acting())).empty
+
+
+async def test_done_if_tells_what_a_crash_left_behind(tmp_path: Path) -> None:
+    """With a command that can see the effect, the class is probe: no before, yes after, and nothing where it hangs."""
+    (tmp_path / "certificate").write_text("old")
+    (tmp_path / "allowed").touch()
+    target, action = _renewal(tmp_path), Run(command="renew")
+    assert action.effect_on(target) is Effect.PROBE
+    change = await action.diff(target, acting())
+    assert await action.reconcile(target, change, acting()) is Happened.NO
+    await action.apply(target, change, acting())
+    assert await action.reconcile(target, change, acting()) is Happened.YES
+    hangs = _target(
+        tmp_path,
+        {
+            "x": {"argv": ["true"], "done_if": "see", "effect": "probe"},
+            "see": _script("sleep 60", timeout="100ms"),
+            "y": {"argv": ["true"], "done_if": "busy", "effect": "probe"},
+            "busy": _script("exit 75", temporary_codes=[75]),
+        },
+    )
+    for name in ("x", "y"):
+        with pytest.raises(TemporaryError):
+            await Run(command=name).diff(hangs, acting())
+        with pytest.raises(TemporaryError):
+            await Run(command=name).reconcile(hangs, change, acting())
+
+
+def test_what_a_command_names_must_be_there(tmp_path: Path) -> None:
+    """A helper that does not exist, or wants more than its command has, is found when the settings are read."""
+    for role in ("undo", "precondition", "done_if"):
+        with pytest.raises(ValueError, match=f'commands.a.{role}: no command is named "b"'):
+            _target(tmp_path, {"a": {"argv": ["true"], role: "b"}})
+        with pytest.raises(ValueError, match="has parameters that"):
+            wants = {"argv": ["x", "{q}"], "parameters": {"q": {}}}
+            _target(tmp_path, {"a": {"argv": ["true"], role: "b"}, "b": wants})
+    with pytest.raises(ValueError, match="effect: probe needs done_if"):
+        _target(tmp_path, {"a": {"argv": ["true"], "effect": "probe"}})
