@@ -23,6 +23,7 @@ KINDS = (
 _POINTS = (
     *POINTS, *(f"committed {verb}" for verb in VERBS), "",
     # Between a licence and the record of its outcome is where it matters most.
+    *(5 * ("slow request sent",)),
     *(3 * ("request sent", "committed licence", "engine.after_licence", "engine.after_apply", "committed conclude")),
 )  # fmt: skip
 
@@ -71,7 +72,8 @@ class Faults:
         if kind == "hasty person":
             simulation.dooms.append(Doom("engine.before_licence", 1, 0.0, hasty=True))
         elif kind in ("crash point", "stop point"):
-            stop = length if kind == "stop point" else 0.0
+            # About as long as a lease is where it is decided who may act.
+            stop = lease * dice.choice((0.7, 1.3, 1.6, 2.5)) * dice.uniform(0.8, 1.2) if kind == "stop point" else 0.0
             simulation.dooms.append(Doom(dice.choice(_POINTS), dice.choice((1, 1, 2, 3)), stop))
         elif replica is not None:
             self._strike_at(kind, replica, length)

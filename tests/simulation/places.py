@@ -76,6 +76,8 @@ class Server:
             delay = self.dice.random() * (reach if fate == "slow" else self.pace)
             self.loop.world(delay, self._arrive, lever, context, do, begun, answer, fate)
         crashpoint("request sent")
+        if fate == "slow":
+            crashpoint("slow request sent")
         await answer
 
     def _fate(self) -> str:
