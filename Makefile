@@ -4,13 +4,15 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 PYTEST_ARGS ?=
 ARGS ?=
+SEEDS ?= 1000
+FROM ?= 0
 
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check format bench chaos lock servers clean
+.PHONY: help demo test check format bench chaos sim lock servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +38,9 @@ bench: $(VENV)/.dev ## Measure intake, reaction time, memory and start-up beside
 
 chaos: $(VENV)/.dev servers ## Ten minutes of faults on three replicas (ARGS='--minutes 2 --seed 7')
 	$(bin)/python -m tests.chaos $(ARGS)
+
+sim: $(VENV)/.dev ## Seeded histories of the whole core under faults (SEEDS=100000 FROM=0; SEEDS=1 tells one)
+	$(bin)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) $(ARGS)
 
 lock: $(VENV)/.dev ## Pin the dependencies of pyproject.toml anew (LOCK_ARGS=--upgrade for newest versions)
 	scripts/lock $(bin)/python $(LOCK_ARGS)
