@@ -15,32 +15,39 @@ class Gatherer:
     """Hands deliveries that wait at the same time to ``commit`` together.
 
     ``commit`` writes a batch in one transaction and answers in its order. ``most`` bounds the alerts of a batch, so
-    that one transaction stays short; a delivery with more than that goes alone.
+    that one transaction stays short; a delivery with more than that goes alone. ``at_once`` batches are under way at
+    the same time, for a store whose transactions need not wait for each other.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Arrival]], Awaitable[Sequence[Receipt]]], *, most: int) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[Arrival]], Awaitable[Sequence[Receipt]]], *, most: int, at_once: int = 1
+    ) -> None:
         self._commit = commit
         self._most = most
+        self._at_once = at_once
         self._waiting: list[_Waiting] = []
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, arrival: Arrival) -> Receipt:
         """The receipt of ``arrival`` once it is committed, or what its commit raised."""
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._waiting.append((arrival, future))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._gather())
+        if len(self._tasks) < self._at_once:
+            self._tasks.add(asyncio.create_task(self._gather()))
         return await future
 
     async def finished(self) -> None:
         """Return once nothing is under way; what was submitted has its answer."""
-        while self._task is not None and not self._task.done():
-            await asyncio.wait([self._task])
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _gather(self) -> None:
-        while self._waiting:
-            batch = self._next()
-            await self._write(batch)
+        task = asyncio.current_task()
+        try:
+            while self._waiting:
+                await self._write(self._next())
+        finally:  # At once with the last look: whoever submits now begins another one.
+            self._tasks = {each for each in self._tasks if each is not task}
 
     def _next(self) -> list[_Waiting]:
         size, count = 0, 0
