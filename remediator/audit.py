@@ -70,6 +70,24 @@ def seal(entry: Entry, sequence: int, at: float, previous: bytes) -> tuple[Audit
     return record, digest
 
 
+def around(entry: Entry) -> tuple[str, str]:
+    """The body of ``entry`` before its time and from there to its number, for a store that seals where the chain lies.
+
+    Time, number and a closing brace complete it to what ``seal`` makes.
+    """
+    rest = canonical_json(
+        {
+            "detail": entry.detail,
+            "event": entry.event,
+            "rule": entry.rule,
+            "rule_digest": entry.rule_digest,
+            "run_id": entry.run_id,
+            "sequence": 0,
+        }
+    )
+    return f'{{"actor":{canonical_json(entry.actor)},"at":', f",{rest[1:-2]}"
+
+
 def chain(previous: bytes, body: str) -> bytes:
     """The digest of a record with ``body`` after the record with digest ``previous``."""
     leaf = hashlib.sha256(b"\x00" + body.encode()).digest()

@@ -1,16 +1,21 @@
-"""The intake transaction of the PostgreSQL store (design D1): lock the problems, load histories, settle, write."""
+"""The intake transaction of the PostgreSQL store (design D1): lock the problems, load histories, settle, write.
+
+Deliveries that only repeat what this replica knows are kept by one statement, which makes sure that it is still so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from remediator.arrival import Arrival, Receipt, Settled, settle
 from remediator.ids import Ids
-from remediator.incident import HISTORY, Incident
+from remediator.incident import HISTORY, SEEN_WITHIN, Incident, Notice
 from remediator.run import NOT_STARTED, Kind, State
 from remediator.stores import _decide
 from remediator.stores._postgres_database import Name
-from remediator.stores._postgres_session import Transaction, unnest
+from remediator.stores._postgres_known import Known, Read
+from remediator.stores._postgres_session import Rows, Session, Transaction, appended, unnest
 from remediator.stores._postgres_write import write_runs
 from remediator.stores._rows import INCIDENT, RUN, incident_row, read_incident, read_run, run_row
 
@@ -20,10 +25,23 @@ _MOST_LOCKS = 256
 
 _HISTORIES = (
     "SELECT n.now, i.* FROM (SELECT remediator_now() AS now) AS n LEFT JOIN ("  # noqa: S608
-    f"SELECT h.*, k.key AS asked FROM unnest($1::text[]) AS k (key) CROSS JOIN LATERAL (SELECT {INCIDENT}, ordinal"
+    f"SELECT h.* FROM unnest($1::text[]) AS k (key) CROSS JOIN LATERAL (SELECT {INCIDENT}, xmin, ordinal"
     " FROM incident WHERE key = k.key ORDER BY ordinal DESC LIMIT $2) AS h) AS i ON true"
     " ORDER BY i.ordinal DESC"
 )
+_AGAIN = (
+    "SELECT told_again($1::text[], $2::xid[], $3::double precision[], $4, $5::text[], $6::text[],"
+    " $7::double precision[], $8::text[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[],"
+    " $14::text[], $15::text[])"
+)
+_NEVER = float("-inf")
+"""A time at which nothing was seen too long ago: that, the database finds out."""
+_DELIVERY = "id,source,received_at,body_sha256,body_bytes"
+_QUEUED = (
+    "state", "reason", "message", "epoch", "version", "owner", "lease_until", "created_at", "updated_at", "tries",
+    "progress", "kind", "about",
+)  # fmt: skip
+"""In these columns all runs that one batch opens are alike."""
 _CHANGED = ("id", "members", "opened_at", "seen_at", "ended_at")
 
 
@@ -42,38 +60,102 @@ def locks(keys: set[str]) -> tuple[Sequence[Name], Sequence[Name]]:
     return [("problem", key) for key in keys], [_GATE]
 
 
-async def intake(transaction: Transaction, arrivals: Sequence[Arrival], ids: Ids, tolerance: float) -> list[Receipt]:
+async def intake(
+    transaction: Transaction, arrivals: Sequence[Arrival], known: Known, ids: Ids, tolerance: float
+) -> list[Receipt]:
     """Everything the deliveries mean, written in this transaction."""
-    histories, now = await _histories(transaction, keys_of(arrivals))
+    keys = keys_of(arrivals)
+    histories, newest, now = await _histories(transaction, keys)
     settled = settle(arrivals, histories, ids, now, tolerance)
-    await _write(transaction, arrivals, settled, now)
     transaction.record(*settled.entries)
+    transaction.wakes = bool(settled.runs or settled.closed)
+    rows = _rows(arrivals, settled)
+    if settled.closed:
+        # A run may be opened and cancelled by one batch.
+        await transaction.insert(*rows)
+        rows = ()
+    await _change(transaction, settled, now)
     if settled.closed:
         await _close_runs(transaction, settled, now)
-    transaction.wakes = bool(settled.runs or settled.closed)
+    await transaction.finish(*rows)
+    known.forget(keys)
+    for key, read in newest.items():
+        # What this transaction changes gets a version that only its commit will tell.
+        if read.incident.open and histories[key][0] is read.incident:
+            known.keep(read)
     return settled.receipts
 
 
-async def _histories(transaction: Transaction, keys: set[str]) -> tuple[dict[str, list[Incident]], float]:
+class Again(NamedTuple):
+    """Deliveries that tell nothing new, if the incidents they speak of are as ``reads`` says."""
+
+    arrivals: Sequence[Arrival]
+    settled: Settled
+    reads: Sequence[Read]
+
+
+def again(arrivals: Sequence[Arrival], known: Known, ids: Ids, tolerance: float) -> Again | None:
+    """The deliveries as repeats of incidents that this replica knows; None if one of them may be anything else.
+
+    What a repeat means depends on the newest incident of its key alone: that is open, and before it has ended none
+    can be newer.
+    """
+    reads = known.of(keys_of(arrivals))
+    if reads is None:
+        return None
+    settled = settle(arrivals, {key: [read.incident] for key, read in reads.items()}, ids, _NEVER, tolerance)
+    if settled.opened or settled.changed or settled.seen:
+        return None
+    if any(notice is not Notice.REPEAT for receipt in settled.receipts for notice in receipt.notices):
+        return None
+    return Again(arrivals, settled, [*reads.values()])
+
+
+async def keep_again(session: Session, told: Again) -> bool:
+    """Keep the deliveries by one statement, if the incidents are so; else nothing is written."""
+    row = await session.one(
+        _AGAIN,
+        [read.incident.id for read in told.reads],
+        [read.version for read in told.reads],
+        [read.incident.seen_at for read in told.reads],
+        SEEN_WITHIN,
+        *zip(*_deliveries(told.arrivals, told.settled), strict=True),
+        *appended(told.settled.entries),
+    )
+    return bool(row[0])
+
+
+async def _histories(
+    transaction: Transaction, keys: set[str]
+) -> tuple[dict[str, list[Incident]], dict[str, Read], float]:
     histories: dict[str, list[Incident]] = {key: [] for key in keys}
+    newest: dict[str, Read] = {}
     # This statement begins after the locks were granted, so it sees what their last holder committed.
     rows = await transaction.all(_HISTORIES, list(keys), HISTORY)
     for row in rows:
         if row[1] is not None:
-            histories[row[2]].append(read_incident(row[1:8]))
-    return histories, float(rows[0][0])
+            incident = read_incident(row[1:8])
+            histories[incident.key].append(incident)
+            newest.setdefault(incident.key, Read(incident, row[8]))
+    return histories, newest, float(rows[0][0])
 
 
-async def _write(transaction: Transaction, arrivals: Sequence[Arrival], settled: Settled, now: float) -> None:
-    await transaction.insert(
-        "delivery",
-        "id,source,received_at,body_sha256,body_bytes",
-        [
-            (receipt.delivery_id, a.source, a.received_at, a.delivery.digest, a.delivery.body)
-            for a, receipt in zip(arrivals, settled.receipts, strict=True)
-        ],
+def _deliveries(arrivals: Sequence[Arrival], settled: Settled) -> list[tuple[object, ...]]:
+    return [
+        (receipt.delivery_id, a.source, a.received_at, a.delivery.digest, a.delivery.body)
+        for a, receipt in zip(arrivals, settled.receipts, strict=True)
+    ]
+
+
+def _rows(arrivals: Sequence[Arrival], settled: Settled) -> tuple[Rows, ...]:
+    return (
+        Rows("delivery", _DELIVERY, _deliveries(arrivals, settled)),
+        Rows("incident", INCIDENT, [incident_row(i) for i in settled.opened.values()]),
+        Rows("run", RUN, [run_row(run) for run in settled.runs], _QUEUED),
     )
-    await transaction.insert("incident", INCIDENT, [incident_row(i) for i in settled.opened.values()])
+
+
+async def _change(transaction: Transaction, settled: Settled, now: float) -> None:
     if settled.changed:
         rows = [incident_row(incident) for incident in settled.changed.values()]
         await transaction.run(
@@ -83,7 +165,6 @@ async def _write(transaction: Transaction, arrivals: Sequence[Arrival], settled:
         )
     if settled.seen:
         await transaction.run("UPDATE incident SET seen_at = $1 WHERE id = ANY($2::text[])", now, list(settled.seen))
-    await transaction.insert("run", RUN, [run_row(run) for run in settled.runs])
 
 
 async def _close_runs(transaction: Transaction, settled: Settled, now: float) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from remediator.audit import Entry, seal
+from remediator.audit import Entry, around
 
 TYPES = {
     "epoch": "bigint",
@@ -35,8 +36,24 @@ def clean(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\ufffd") if "\0" in value else value
     if isinstance(value, list | tuple):
+        with suppress(TypeError):  # Looking at a column of text as one is faster than at each of its values.
+            if "\0" not in "".join(value):
+                return value
         return [clean(each) for each in value]
     return value
+
+
+class Rows(NamedTuple):
+    """Rows for a table. Table and columns are our own constants, never input.
+
+    ``same`` names columns in which all rows are alike: they travel once. ``once`` leaves out rows that are there.
+    """
+
+    table: str
+    columns: str
+    rows: Sequence[Sequence[Any]]
+    same: Collection[str] = ()
+    once: bool = False
 
 
 class Session:
@@ -61,18 +78,15 @@ class Session:
         count = status.rpartition(" ")[2]
         return int(count) if count.isdigit() else 0
 
-    async def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]], *, once: bool = False) -> None:
-        """Insert rows with one statement; ``once`` leaves out those that are there already.
+    async def insert(self, *tables: Rows) -> None:
+        """Insert rows with one statement, because each is a journey.
 
-        ``table`` and ``columns`` are our own constants, never input.
+        What refers to a row of another of the tables is checked at the end of the statement.
         """
-        if rows:
-            names = columns.split(",")
-            tail = " ON CONFLICT DO NOTHING" if once else ""
-            await self.run(
-                f"INSERT INTO {table} ({columns.replace('_bytes', '')}) SELECT * FROM {unnest(names)}{tail}",  # noqa: S608
-                *zip(*rows, strict=True),
-            )
+        parts, values = _inserts(tables)
+        if parts:
+            named = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts))
+            await self.run(f"WITH {named} SELECT", *values)
 
     async def now(self) -> float:
         """The database's time, the same for the whole verb once it has been asked for."""
@@ -87,12 +101,48 @@ def unnest(names: Sequence[str], first: int = 1) -> str:
     return f"unnest({arrays})"
 
 
-_APPEND = (
-    "WITH head AS (UPDATE audit_head SET sequence = $10, digest = $11, at = $12),"  # noqa: S608
-    " record AS (INSERT INTO audit (sequence,at,event,actor,run_id,rule,body,previous,digest) SELECT * FROM "
-    + unnest(("sequence", "at", "event", "actor", "run_id", "rule", "body", "previous", "digest"))
-    + ") SELECT pg_notify($13, '') WHERE $14"
-)
+_Column = tuple[str, tuple[Any, ...]]
+
+
+def _inserts(tables: Sequence[Rows]) -> tuple[list[str], list[Any]]:
+    """Statements for all rows, and their parameters."""
+    parts: list[str] = []
+    values: list[Any] = []
+    for table, columns, rows, same, once in tables:
+        if not rows:
+            continue
+        names, first = columns.split(","), len(values) + 1
+        told, alike = list[_Column](), list[_Column]()
+        for name, column in zip(names, zip(*rows, strict=True), strict=True):
+            (alike if name in same else told).append((name, column))
+        values += [column for _, column in told]
+        source = f"{unnest([name for name, _ in told], first)} AS u ({','.join(name for name, _ in told)})"
+        chosen = {name: f"u.{name}" for name, _ in told}
+        for name, column in alike:
+            if column.count(column[0]) < len(column):
+                raise ValueError(f"rows of {table} differ in {name}")
+            values.append(column[0])
+            chosen[name] = f"${len(values)}::{TYPES.get(name, 'text')}"
+        into = columns.replace("_bytes", "")
+        what = ",".join(map(chosen.__getitem__, names))
+        tail = " ON CONFLICT DO NOTHING" if once else ""
+        parts.append(f"INSERT INTO {table} ({into}) SELECT {what} FROM {source}{tail}")  # noqa: S608
+    return parts, values
+
+
+def _append(first: int) -> str:
+    """The statement that appends records and wakes; its parameters begin with number ``first``."""
+    arrays = ", ".join(f"${number}::text[]" for number in range(first, first + 6))
+    return f"SELECT audit_append({arrays}), CASE WHEN ${first + 7} THEN pg_notify(${first + 6}, '') END"
+
+
+def appended(entries: Sequence[Entry]) -> list[list[str]]:
+    """The parameters of ``audit_append``: a column for each."""
+    rows = []
+    for each in entries:
+        entry = _kept(each)
+        rows.append((*around(entry), entry.event, entry.actor, entry.run_id, entry.rule))
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 class Transaction(Session):
@@ -111,21 +161,26 @@ class Transaction(Session):
         """Add audit entries to this commit."""
         self._entries += entries
 
-    async def finish(self) -> None:
-        """Put the entries at the end of the chain: the last thing before COMMIT, because whoever appends waits here."""
+    async def finish(self, *tables: Rows) -> None:
+        """Put the entries at the end of the chain: the last thing before COMMIT, because whoever appends waits here.
+
+        ``tables`` are inserted before that by the same statement.
+        """
+        parts, values = _inserts(tables)
         if not self._entries:
+            if parts:
+                await self.insert(*tables)
             if self.wakes:
                 await self.run("SELECT pg_notify($1, '')", self._channel)
             return
-        head = await self.one("SELECT sequence, digest, at, remediator_now() FROM audit_head FOR UPDATE")
-        sequence, previous, at = head[0], bytes.fromhex(head[1]), max(head[2], head[3])
-        records = []
-        for entry in self._entries:
-            sequence += 1
-            record, previous = seal(_kept(entry), sequence, at, previous)
-            records.append(record)
-        columns = zip(*records, strict=True)
-        await self.run(_APPEND, *columns, sequence, previous.hex(), at, self._channel, self.wakes)
+        sql = _append(len(values) + 1)
+        if parts:
+            named = ", ".join(f"w{number} AS ({part} RETURNING 1)" for number, part in enumerate(parts))
+            # Counted first, so that the rows are written before the head is locked.
+            counts = " + ".join(f"(SELECT count(*) FROM w{number})" for number in range(len(parts)))  # noqa: S608
+            sql = f"WITH {named} {sql} WHERE {counts} >= 0"
+        await self.one(sql, *values, *appended(self._entries), self._channel, self.wakes)
+        self._entries, self.wakes = [], False
 
 
 def _kept(entry: Entry) -> Entry:

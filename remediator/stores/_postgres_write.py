@@ -9,7 +9,7 @@ from remediator.action import canonical_json
 from remediator.errors import Lost, NotFound, StateError
 from remediator.run import SOURCES, Run, State
 from remediator.stores import _decide
-from remediator.stores._postgres_session import Transaction, unnest
+from remediator.stores._postgres_session import Rows, Transaction, unnest
 from remediator.stores._rows import RUN, run_row
 
 _WRITTEN = (
@@ -29,7 +29,7 @@ _WRITE = (
 
 async def add_runs(transaction: Transaction, runs: Sequence[Run]) -> None:
     """Insert runs that follow from another one; what is about the same is there already and stays as it is."""
-    await transaction.insert("run", RUN, [run_row(run) for run in runs], once=True)
+    await transaction.insert(Rows("run", RUN, [run_row(run) for run in runs], once=True))
 
 
 async def moved_on(transaction: Transaction, run: Run) -> Exception:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from remediator.arrival import Arrival, Receipt
 from remediator.audit import AuditRecord, Entry
 from remediator.clock import Clock
+from remediator.crashpoint import crashpoint
 from remediator.errors import NotFound, StoreUnavailable
 from remediator.guard import Limit
 from remediator.ids import Ids
@@ -22,6 +23,7 @@ from remediator.stores import _postgres_intake, _postgres_migrate, _postgres_peo
 from remediator.stores._gather import Gatherer
 from remediator.stores._postgres_connect import Address
 from remediator.stores._postgres_database import Database, Name
+from remediator.stores._postgres_known import Known
 from remediator.stores._postgres_session import Session, Transaction
 from remediator.stores._postgres_wake import Listener
 from remediator.stores._rows import (
@@ -38,6 +40,8 @@ from remediator.stores._rows import (
 R = TypeVar("R")
 _BATCH = 2000
 """How many alerts share one commit at most; as many as one delivery may hold."""
+_AT_ONCE = 2
+"""How many batches are under way: one is settled while another waits for its commit."""
 _SKEW = 0.05
 """Seconds by which the host's clock may differ from the database's without anybody noticing."""
 
@@ -86,6 +90,7 @@ class PostgresStore:
         self._database: Database | None = None
         self._gatherer: Gatherer | None = None
         self._listener: Listener | None = None
+        self._known = Known()
         self._callbacks: list[Callable[[], None]] = []
 
     # life ------------------------------------------------------------------------------------------------------------
@@ -99,7 +104,7 @@ class PostgresStore:
         size, acquire, verb = self._pool
         self._database = Database(self._address, size=size, acquire=acquire, verb=verb)
         await self._database.open()
-        self._gatherer = Gatherer(self._intake, most=_BATCH)
+        self._gatherer = Gatherer(self._intake, most=_BATCH, at_once=_AT_ONCE)
         self._listener = Listener(self._address, self._woken)
         self._listener.start()
 
@@ -148,9 +153,18 @@ class PostgresStore:
         return await self._gatherer.submit(arrival)
 
     async def _intake(self, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        told = _postgres_intake.again(arrivals, self._known, self._ids, self._tolerance)
+        if told is not None:
+            crashpoint("store.before_commit")
+            kept = await self._read(lambda session: _postgres_intake.keep_again(session, told))
+            crashpoint("store.after_commit")
+            if kept:
+                return told.settled.receipts
         alone, shared = _postgres_intake.locks(_postgres_intake.keys_of(arrivals))
         return await self._write(
-            lambda t: _postgres_intake.intake(t, arrivals, self._ids, self._tolerance), alone=alone, shared=shared
+            lambda t: _postgres_intake.intake(t, arrivals, self._known, self._ids, self._tolerance),
+            alone=alone,
+            shared=shared,
         )
 
     async def remember(self, rules: Mapping[str, str], *entries: Entry) -> None:
