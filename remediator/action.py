@@ -143,6 +143,10 @@ class Action(BaseModel, ABC, Generic[T]):
         """The effect class on this very target, where the operator's settings decide it; else the class's own."""
         return type(self).effect
 
+    def needs_approval(self, target: T) -> bool:
+        """True where a person must say yes whatever the rule's mode says: what stops or restarts a whole system."""
+        return False
+
     @abstractmethod
     def needs(self) -> Mapping[str, str]:
         """What the target must permit beyond the action's name: permit list → the one value it must allow.

@@ -256,6 +256,9 @@ class Kick(_Lever):
     effect: ClassVar[Effect] = Effect.ONCE
     note: str = Field(default="", description="Free text.", max_length=40)
 
+    def needs_approval(self, target: Place) -> bool:
+        return self.thing == "everything"
+
     async def diff(self, target: Place, context: ActionContext) -> Change:
         return Change(summary=f"kick {self.thing}", before={}, after={"kick": self.thing, "note": self.note})
 

@@ -434,6 +434,25 @@ async def test_approve_mode_asks_with_the_change_and_acts_after_the_yes() -> Non
         assert len(h.effects) == 1
 
 
+async def test_trap_22_what_acts_on_a_whole_system_waits_for_a_person_in_every_mode() -> None:
+    """A rule in mode auto restarts one thing by itself, and asks before it restarts everything; no means nothing."""
+    everything = KICK.replace("lamp", "everything")
+    async with house(rule(steps=KICK + "\n" + everything)) as h:
+        run_id = await h.fire()
+        run = await h.state(run_id, State.HELD)
+        assert run.reason == "approval"
+        assert [effect.subject for effect in h.effects] == ["lamp"]
+        await h.vote(run_id)
+        assert (await h.end(run_id)).state is State.SUCCEEDED
+        assert [effect.subject for effect in h.effects] == ["lamp", "everything"]
+    async with house(rule(steps=everything)) as h:
+        run_id = await h.fire()
+        await h.state(run_id, State.HELD)
+        await h.vote(run_id, yes=False)
+        assert (await h.end(run_id)).state is not State.SUCCEEDED
+        assert not h.effects
+
+
 async def test_a_change_of_the_target_after_the_yes_asks_again() -> None:
     """The yes was for 0 → 3; now it would be 1 → 3: that is another change and gets another question."""
     async with house(rule(mode="approve")) as h:
