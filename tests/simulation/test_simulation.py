@@ -9,8 +9,10 @@ from functools import cache
 
 import pytest
 
+from remediator.store import Store
 from tests.simulation.faults import KINDS
 from tests.simulation.simulation import Figures, Simulation, simulate
+from tests.simulation.weather import QUIET, VERBS
 
 SHARES, SIZE = 5, 100
 
@@ -35,6 +37,11 @@ def test_the_seeds_reach_what_they_are_for() -> None:
     assert states >= {"succeeded", "failed", "denied", "observed", "cancelled", "expired"}
     assert sum(figures.deaths for figures in found) > 100
     assert sum(figures.effects for figures in found) > 150
+
+
+def test_what_is_said_of_verbs_is_said_of_verbs_that_exist() -> None:
+    """No fault and no check hangs on the name of a verb that the port of the store no longer has."""
+    assert {*VERBS, *QUIET} <= {name for name in vars(Store) if not name.startswith("_")}
 
 
 def test_a_seed_is_the_same_story_again() -> None:

@@ -11,7 +11,7 @@ from remediator.audit import AuditRecord
 from remediator.crashpoint import crashpoint
 from remediator.errors import StoreUnavailable
 from tests.simulation.loop import Died, Process, SimulatedLoop
-from tests.simulation.witness import Witness
+from tests.simulation.witness import READS, Witness
 
 
 class Weather:
@@ -46,8 +46,8 @@ class Wakes:
                 self._loop.call_later(delay, callback, context=process.context.copy())
 
 
-_WAKING = {"intake", "save", "conclude", "vote", "resume", "cancel"}
-"""After these somebody else may have something to do."""
+QUIET = READS | {"claim", "renew", "licence", "late", "append", "remember", "prune", "ask", "pause"}
+"""After every other verb somebody else may have something to do."""
 VERBS = ("claim", "licence", "conclude", "save", "renew", "ask", "intake", "pauses", "approval")
 """After these a process may be made to die or to stop, before it hears that they are done."""
 
@@ -97,7 +97,7 @@ class FaultyStore:
             if verb == "next_due" and result is not None:
                 # As the adapter of several hosts tells it: as the host's own clock will show it.
                 result += self._process.offset
-            if error is None and verb in _WAKING:
+            if error is None and verb not in QUIET:
                 self._wakes.committed(self._process)
             self._alive()
             crashpoint(f"committed {verb}")

@@ -25,7 +25,11 @@ _SLOWEST = 900.0
 """How long a transaction may be on its way, at most, with the slowest store and a stopped process."""
 _LONGEST_WAIT = 600.0
 """No rule of the simulation makes a run wait longer, unless it waits for a person (FAR)."""
-_MOVING = {"intake", "claim", "save", "licence", "conclude", "ask", "vote", "cancel", "renew", "resume", "pause"}
+READS = frozenset((
+    "ping", "rule_body", "within", "next_due", "run", "runs", "effects", "incident", "incidents", "incidents_of",
+    "latest", "approval", "pauses", "audit", "audit_stream", "counts", "backlog", "on_wake", "open", "close",
+))  # fmt: skip
+"""Verbs that change nothing. After every other one, also one that the port gets later, everything is looked at."""
 
 
 class Bound(NamedTuple):
@@ -105,10 +109,10 @@ class Witness:
             self._licensed(args[0])
         elif verb == "intake":
             self.deliveries.append(Committed(self._loop.time(), args[0], result))
-        elif verb in ("save", "conclude", "ask"):
+        elif verb not in READS and isinstance(result, Run):
             self._timely(result)
         self._leases(verb, args, result)
-        if verb in _MOVING:
+        if verb not in READS:
             self._look()
 
     def _leases(self, verb: str, args: Any, result: Any) -> None:
