@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import json
@@ -72,6 +73,17 @@ def _stored(change: Change) -> Change:
     return Change.from_json(json.loads(json.dumps(change.as_json())))
 
 
+async def _verified(stage: Stage, change: Change) -> None:
+    """Ask until the post-condition holds, as the engine does."""
+    for _ in range(200):
+        try:
+            await stage.action.verify(stage.target, change, acting())
+            return
+        except TemporaryError:
+            await asyncio.sleep(0.05)
+    await stage.action.verify(stage.target, change, acting())
+
+
 def test_nothing_is_missing() -> None:
     """The suite sees every action and probe of the tree, and each action has its stage."""
     assert {"http.get", "http.post", "prometheus.query", "command.run", "kubernetes.scale"} <= set(NAMES)
@@ -110,7 +122,7 @@ async def test_acting_takes_effect_once(stage: Stage) -> None:
     """From the stored change to the verified effect: exactly one, and where the action can see it, nothing is left."""
     change = _stored(await stage.action.diff(stage.target, acting()))
     outcome = await stage.action.apply(stage.target, change, acting())
-    await stage.action.verify(stage.target, change, acting())
+    await _verified(stage, change)
     assert stage.effects() == 1
     json.dumps(dict(outcome.data), allow_nan=False)
     assert (await stage.action.diff(stage.target, acting())).empty == stage.converges
@@ -133,7 +145,7 @@ async def test_the_effect_class_is_declared(stage: Stage) -> None:
     assert isinstance(type(stage.action).__dict__["effect"], Effect)
     effect = stage.action.effect_on(stage.target)
     assert isinstance(effect, Effect)
-    assert (effect in (Effect.IDEMPOTENT, Effect.CONDITIONAL)) == stage.converges
+    assert stage.converges or effect not in (Effect.IDEMPOTENT, Effect.CONDITIONAL)
 
 
 async def test_permission_is_asked_for_what_is_touched(stage: Stage, request: pytest.FixtureRequest) -> None:
