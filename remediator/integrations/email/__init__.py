@@ -1,0 +1,1 @@
+"""Mail to people with ``email.send``, handed to one SMTP server."""

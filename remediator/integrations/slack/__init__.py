@@ -1,0 +1,1 @@
+"""Slack: messages to people with ``slack.post``, and their answers to questions."""
