@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from remediator.clock import Clock
 from remediator.errors import TemporaryError
+from remediator.ledger import Ledger, Spend
 from remediator.target import Target
 
 T = TypeVar("T", bound=Target)
@@ -119,11 +120,18 @@ class ActionContext:
     key: str
     clock: Clock
     deadline: float
+    ledger: Ledger | None = None
+    """Where money is kept, for actions that spend."""
 
     def check_deadline(self) -> None:
         """Call right before the first byte of an effect leaves. Raises TemporaryError once the licence ran out."""
         if self.clock.monotonic() > self.deadline:
             raise TemporaryError("the licence to act ran out before the effect began", reason="licence_expired")
+
+
+def spends(action: Action[Any]) -> bool:
+    """Whether ``action`` moves money: its unknown end is no failure, its licence stays open until it is proven."""
+    return type(action).spend is not Action.spend
 
 
 class Action(BaseModel, ABC, Generic[T]):
@@ -160,6 +168,13 @@ class Action(BaseModel, ABC, Generic[T]):
         Two runs never act on one subject at once; ``""`` means the whole target.
         """
         return ""
+
+    def spend(self, target: T, change: Change) -> Spend | None:
+        """The money that the licence for ``change`` must reserve; only actions that spend define it.
+
+        Raises PermanentError where nothing may be spent.
+        """
+        return None
 
     @abstractmethod
     async def diff(self, target: T, context: ActionContext) -> Change:

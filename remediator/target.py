@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from remediator.clock import Clock
+from remediator.ledger import Ledger, Mismatch
 
 Permit = Mapping[str, list[str]]
 
@@ -45,6 +48,17 @@ class Target(BaseModel, ABC):
                 listed = ", ".join(allowed) or "nothing"
                 return f'target "{self.name}" does not permit {kind} "{value}" (it lists {listed})'
         return None
+
+    async def settle_open(self, ledger: Ledger, clock: Clock) -> None:
+        """Look at transfers of this target that are out, and close what is proven; only treasuries define it.
+
+        Raises TemporaryError, PermanentError, StoreUnavailable.
+        """
+        return None
+
+    async def mismatches(self, ledger: Ledger, clock: Clock) -> Sequence[Mismatch]:
+        """What the outside and the ledger disagree about; only treasuries define it. Raises as ``settle_open`` does."""
+        return ()
 
     async def close(self) -> None:
         """Release connections. Called once when the service stops or the settings are replaced."""

@@ -17,6 +17,7 @@ from remediator.integrations.solana._chain import (
     ChainError,
     Endpoint,
     Epoch,
+    Landed,
     Latest,
     Signature,
     Status,
@@ -183,7 +184,7 @@ class Node:
         await self._slot()
         return []
 
-    async def transaction(self, signature: str) -> bytes | None:
+    async def transaction(self, signature: str) -> Landed | None:
         await self._slot()
         return None
 
@@ -211,6 +212,3 @@ class Pen:
 
     async def spent(self, endpoint: Endpoint, signed: Signed) -> int | None:
         return None
-
-    def pays(self, transfer: Transfer, raw: bytes) -> bool:
-        return False

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from remediator.clock import Clock
 from remediator.crashpoint import crashpoint
 from remediator.errors import ActionError, Conflict, PermanentError, StateError, TemporaryError
-from remediator.integrations.solana._chain import BLOCKHASH_LIFE, ChainError, Endpoint, Epoch, Status
+from remediator.integrations.solana._chain import BLOCKHASH_LIFE, ChainError, Endpoint, Epoch, Landed, Status
 from remediator.ledger import SIGNED, Ledger, Signed, Transfer, TransferState
 
 T = TypeVar("T")
@@ -57,14 +57,17 @@ class Writer(Protocol):
         """The finalized slot in which ``endpoint`` sees another value in the nonce account; None while it does not."""
         ...
 
-    def pays(self, transfer: Transfer, raw: bytes) -> bool:
-        """Whether a transaction found on chain pays exactly ``transfer``, whoever signed it."""
-        ...
 
 
 def memo(transfer: Transfer) -> str:
     """What the transaction says on chain: it ties the payment to the ledger and makes equal payments differ."""
     return f"remediator:{transfer.id}"
+
+
+def pays(transfer: Transfer, found: Landed) -> bool:
+    """Whether a transaction on chain moves exactly what ``transfer`` says, whoever signed it."""
+    left = -found.changes.get(transfer.source, 0)
+    return found.changes.get(transfer.destination) == transfer.amount and left - transfer.amount in (0, found.fee)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +244,8 @@ class Teller:
             try:
                 for line in await endpoint.history(transfer.source, limit=200):
                     if line.memo == memo(transfer):
-                        raw = await endpoint.transaction(line.signature)
-                        if raw is not None and self.writer.pays(transfer, raw):
+                        found = await endpoint.transaction(line.signature)
+                        if found is not None and pays(transfer, found):
                             seen = transfer.seen_as(line.signature)
                             return await self._save(seen, {"signature": line.signature})
             except ChainError:

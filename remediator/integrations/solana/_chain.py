@@ -5,7 +5,7 @@ Commitment is ``finalized`` unless a verb says otherwise. Every verb raises Chai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 SYSTEM_PROGRAM = "11111111111111111111111111111111"
@@ -68,6 +68,15 @@ class Signature(NamedTuple):
     memo: str
 
 
+class Landed(NamedTuple):
+    """A transaction on chain: where, its error, its fee, and by how many lamports it changed which account."""
+
+    slot: int
+    error: str
+    fee: int
+    changes: Mapping[str, int]
+
+
 class Endpoint(Protocol):
     """One RPC endpoint. ``name`` is what logs and evidence say; an address may hold a secret."""
 
@@ -116,6 +125,6 @@ class Endpoint(Protocol):
         """Signatures that name an address, newest first, older than ``before``."""
         ...
 
-    async def transaction(self, signature: str) -> bytes | None:
-        """A landed transaction as it was sent; None when this endpoint does not have it."""
+    async def transaction(self, signature: str) -> Landed | None:
+        """A finalized transaction; None when this endpoint does not have it."""
         ...

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from solana.exceptions import SolanaRpcException
 from solana.rpc.async_api import AsyncClient
 from solana.rpc.jsonrpc import JsonRpcRequest, SolanaJsonRpcError
+from solders.transaction import VersionedTransaction
 
 from remediator.action import canonical_json
-from remediator.integrations.solana._chain import Account, ChainError, Epoch, Latest, Signature, Status
+from remediator.integrations.solana._chain import Account, ChainError, Epoch, Landed, Latest, Signature, Status
 
 LIMIT = 4 * 1024 * 1024
 """Bytes of an answer; the longest that is asked for, a thousand lines of history, has less than one MiB."""
@@ -97,8 +98,23 @@ class _Line(_Answer):
     memo: str | None = None
 
 
+class _Loaded(_Answer):
+    writable: list[Text] = []
+    readonly: list[Text] = []
+
+
+class _Meta(_Answer):
+    err: Any
+    fee: Count
+    preBalances: list[Count]
+    postBalances: list[Count]
+    loadedAddresses: _Loaded | None = None
+
+
 class _Transaction(_Answer):
+    slot: Count
     transaction: tuple[str, str]
+    meta: _Meta
 
 
 class RpcEndpoint:
@@ -223,11 +239,27 @@ class RpcEndpoint:
         lines: list[_Line] = await self.ask("getSignaturesForAddress", [address, options], list[_Line])
         return [Signature(line.signature, line.slot, self._error(line.err), _memo(line.memo)) for line in lines]
 
-    async def transaction(self, signature: str) -> bytes | None:
-        """A landed transaction as it was sent."""
+    async def transaction(self, signature: str) -> Landed | None:
+        """A finalized transaction."""
         options = {**_FINAL, "encoding": "base64", "maxSupportedTransactionVersion": 0}
         found: _Transaction | None = await self.ask("getTransaction", [signature, options], _Transaction | None)
-        return None if found is None else self._bytes(found.transaction)
+        if found is None:
+            return None
+        meta = found.meta
+        try:
+            named = VersionedTransaction.from_bytes(self._bytes(found.transaction)).message.account_keys
+        except ValueError:
+            raise ChainError(self._name, "the transaction of an answer is none", reason="malformed") from None
+        loaded = meta.loadedAddresses or _Loaded()
+        keys = [*map(str, named), *loaded.writable, *loaded.readonly]
+        if not len(keys) == len(meta.preBalances) == len(meta.postBalances):
+            raise ChainError(self._name, "the balances of an answer are not those of its keys", reason="malformed")
+        changes = {
+            key: after - before
+            for key, before, after in zip(keys, meta.preBalances, meta.postBalances, strict=True)
+            if after != before
+        }
+        return Landed(found.slot, self._error(meta.err), meta.fee, changes)
 
     def _error(self, error: Any) -> str:
         try:
