@@ -21,6 +21,7 @@ from remediator.integrations._notice import one_line, shorten
 
 _LINE = 4096
 _LINES = 100
+_GOODBYE = 1.0
 _REPLY = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n]*))?\r?\n")
 
 
@@ -183,7 +184,12 @@ class Session:
 
     async def close(self) -> None:
         """Hang up; QUIT is a courtesy that nobody waits for."""
-        if hasattr(self, "_writer"):
-            if not self._writer.is_closing():
+        if not hasattr(self, "_writer"):
+            return
+        try:
+            async with asyncio.timeout(_GOODBYE):
                 self._writer.write(b"QUIT\r\n")
-            self._writer.close()
+                self._writer.close()
+                await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()
