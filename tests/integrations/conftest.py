@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integrations.pm2 import daemon
+from tests.integrations.shared import end_all
 from tests.integrations.support import WITHOUT, switched_off
 
 collect_ignore_glob = [f"{system}/*" for system in switched_off()]
@@ -22,3 +23,4 @@ def shared_servers(no_process_is_left_behind: None) -> Iterator[None]:
     """Ends the servers that stages started on their first use."""
     yield
     daemon.stop()
+    end_all()

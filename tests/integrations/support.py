@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from remediator.action import ActionContext
+from remediator.ledger import Ledger
 from remediator.probe import ProbeContext
-
 
 WITHOUT = "REMEDIATOR_TESTS_WITHOUT"
 """Names, with spaces between them, of the servers that cannot be had on this machine."""
@@ -43,6 +43,10 @@ class HandClock:
         return self.at
 
 
+LEDGERS: list[Ledger] = []
+"""The ledger of the stage that is up, if its action spends."""
+
+
 def acting(clock: HandClock | None = None, *, deadline: float = 60.0, attempt: int = 1) -> ActionContext:
     """The context of a licensed step whose licence runs out ``deadline`` seconds from now."""
     clock = clock or HandClock()
@@ -53,6 +57,7 @@ def acting(clock: HandClock | None = None, *, deadline: float = 60.0, attempt: i
         key="run-1.step0",
         clock=clock,
         deadline=clock.monotonic() + deadline,
+        ledger=LEDGERS[-1] if LEDGERS else None,
     )
 
 
