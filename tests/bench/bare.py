@@ -1,7 +1,7 @@
-"""The measure of all rates: aiohttp and json.loads, and if asked one SQLite row for each body, in shared commits.
+"""The measure of all rates: aiohttp and json.loads, and if asked one database row for each body, in shared commits.
 
-``python -m tests.bench.bare PORT [FILE]``. It is what the same parts could do at most, and no peer that does less is
-faster for a reason that matters here.
+``python -m tests.bench.bare PORT [FILE or postgresql://...]``. It is what the same parts could do at most, and no peer
+that does less is faster for a reason that matters here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import threading
 from typing import Any
 
+import asyncpg
 from aiohttp import web
 
 Waiting = tuple[bytes, asyncio.Future[None]]
@@ -48,14 +49,52 @@ class Rows:
             self._loop.call_soon_threadsafe(_done, [future for _, future in batch])
 
 
+class PostgresRows:
+    """The same on PostgreSQL: one statement for what waits, which is its own transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._waiting: list[Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str) -> PostgresRows:
+        """Connect and make the table."""
+        connection = await asyncpg.connect(url)
+        await connection.execute("CREATE TABLE row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea)")
+        return cls(connection)
+
+    async def keep(self, body: bytes) -> None:
+        """Returns once the row is durable."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((body, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            await self._connection.execute(
+                "INSERT INTO row (body) SELECT unnest($1::bytea[])", [body for body, _ in batch]
+            )
+            _done([future for _, future in batch])
+
+
 def _done(futures: list[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
 
 
-async def _main(port: int, path: str) -> None:
-    rows = Rows(path) if path else None
+async def _rows(where: str) -> Rows | PostgresRows | None:
+    if where.startswith("postgresql:"):
+        return await PostgresRows.open(where)
+    return Rows(where) if where else None
+
+
+async def _main(port: int, where: str) -> None:
+    rows = await _rows(where)
 
     async def deliver(request: web.Request) -> web.Response:
         body = await request.read()

@@ -91,8 +91,8 @@ class Rates:
             report.add(GROUP, f"{cell}: the same, acted on meanwhile", acted / load.seconds, "runs/s")
 
 
-def bare_server(directory: Path, rows: Path | None = None) -> Process:
-    """The bare server, which keeps a row for each body where ``rows`` says so."""
+def bare_server(directory: Path, rows: Path | str = "") -> Process:
+    """The bare server, which keeps a row for each body where ``rows`` says so: a file, or a database's address."""
     port = free_port()
     argv = ["-m", "tests.bench.bare", str(port), *([str(rows)] if rows else [])]
     return Process(argv, port=port, ready="/-/ready", log=directory / "bare.log")

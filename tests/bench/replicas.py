@@ -66,12 +66,16 @@ class Fleets:
         """Rates, cores and delays for the embedded store and for each number of replicas."""
         self._password.write_text(PASSWORD)
         self._password.chmod(0o600)
-        with _server() as postgres, bare_server(self._directory) as bare:
+        with (
+            _server() as postgres,
+            bare_server(self._directory) as bare,
+            bare_server(self._directory, postgres.url()) as rows,
+        ):
             fleets = [Fleet("SQLite, 1 process", 1, None)]
             fleets += [Fleet(f"PostgreSQL, {count} replica{'s'[: count > 1]}", count, postgres) for count in counts]
             most = counts[-1]
             wide = Fleet(f"PostgreSQL, {most} replicas, {8 * most} connections", most, postgres, 8 * most)
-            self._rates(report, bare, [*fleets, wide])
+            self._rates(report, bare, rows, [*fleets, wide])
             for fleet in fleets:
                 self._delays(report, fleet)
 
@@ -100,14 +104,16 @@ class Fleets:
             ]
             yield services, name
 
-    def _rates(self, report: Report, bare: Process, fleets: Sequence[Fleet]) -> None:
+    def _rates(self, report: Report, bare: Process, rows: Process, fleets: Sequence[Fleet]) -> None:
         """All fleets stand side by side and take turns, so that what drifts drifts for all of them."""
         bodies = Bodies(10)
         known = bodies.requests(self._numbers.take(_KNOWN * 10), _KNOWN)
         with ExitStack() as stack:
             theirs = stack.enter_context(Client(bare.port, 8))
+            kept = stack.enter_context(Client(rows.port, 8))
             turns: dict[str, Callable[[], Load]] = {
                 "bare": lambda: theirs.closed_loop(endless(known), self._seconds),
+                "rows": lambda: kept.closed_loop(endless(known), self._seconds),
             }
             used: dict[str, list[tuple[float, ...]]] = {}
             for fleet in fleets:
@@ -122,6 +128,9 @@ class Fleets:
             loads = take_turns(turns, self._rounds)
         rate = {name: statistics.median([load.rate for load in each]) * 10 for name, each in loads.items()}
         report.add(RATES, "bare handler", rate["bare"], "alerts/s")
+        words = "bare handler and one PostgreSQL row a body"
+        report.add(RATES, words, rate["rows"], "alerts/s")
+        report.add(RATES, f"{words}, share of bare", rate["rows"] / rate["bare"], "")
         for fleet in fleets:
             for kind, goal in _KINDS.items():
                 key = f"{fleet.name}: {kind}"
