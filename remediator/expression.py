@@ -27,6 +27,9 @@ VARIABLES: Mapping[str, str] = {
     "alert": "alert",
     "count": "int",
     "severity": "string",
+    "service": "string",
+    "state": "string",
+    "reason": "string",
     "probes": "map(string, dyn)",
     "steps": "map(string, dyn)",
 }
@@ -39,8 +42,12 @@ CONDITION = frozenset({"labels", "annotations", "alerts", "count", "severity"})
 """What `when.condition` may read."""
 IF = CONDITION | {"probes"}
 """What a rule's `if` may read."""
+LATER_IF = IF | {"steps"}
+"""What the `if` of a remedy may read: steps are those of the remedies before it."""
 UNTIL = IF | {"alert", "steps"}
 """What `verify.until` may read."""
+CALL = frozenset({"labels", "annotations", "severity", "service", "state", "reason"})
+"""What `if` of a call in an escalation policy may read; `state` and `reason` are those of the run that ended."""
 
 # Strings, comments, names with the path that follows them, and everything else one character at a time.
 _TOKEN = re.compile(
@@ -51,6 +58,7 @@ _TOKEN = re.compile(
     r"|.",
     re.DOTALL,
 )
+_PROBES = re.compile(r"\bprobes\b")
 _REPORT = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
 _OVERLOAD = re.compile(r"found no matching overload for '(.+?)' applied to '\((.*)\)'")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']+)'")
@@ -78,6 +86,11 @@ class Expression:
 
     source: str
     names: frozenset[str]
+
+    @property
+    def looks(self) -> bool:
+        """Whether the answer depends on what probes see, so that old evidence is no answer."""
+        return bool(_PROBES.search(self.source))
 
     @classmethod
     def compile(

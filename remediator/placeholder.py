@@ -16,7 +16,13 @@ from typing import Any
 from remediator.errors import InputError
 
 ROOTS = ("labels", "annotations", "probes", "steps")
-"""What a placeholder can look into; see docs/reference/rules.md."""
+"""What a placeholder of a rule can look into; see docs/reference/rules.md."""
+
+MESSAGE_ROOTS = ("labels", "annotations", "severity", "service", "state", "reason", "handover", "approval", "run")
+"""What a placeholder of an escalation policy can look into; see docs/reference/escalations.md."""
+
+_TEXTS = frozenset({"severity", "service", "state", "reason"})
+"""Roots that are texts themselves: there is nothing inside to look into."""
 
 MARK = "${{"
 
@@ -69,19 +75,22 @@ def holds(value: Any) -> bool:
     return False
 
 
-def find(value: Any) -> tuple[Placeholder, ...]:
-    """Every placeholder in ``value``, which is JSON data. Raises PlaceholderError for the first malformed one."""
+def find(value: Any, names: tuple[str, ...] = ROOTS) -> tuple[Placeholder, ...]:
+    """Every placeholder in ``value``, which is JSON data; ``names`` are what they may look into.
+
+    Raises PlaceholderError for the first malformed one.
+    """
     out = []
-    for found in examine(value):
+    for found in examine(value, names):
         if isinstance(found, PlaceholderError):
             raise found
         out.append(found)
     return tuple(out)
 
 
-def examine(value: Any) -> tuple[Placeholder | PlaceholderError, ...]:
+def examine(value: Any, names: tuple[str, ...] = ROOTS) -> tuple[Placeholder | PlaceholderError, ...]:
     """Like ``find``, but malformed placeholders are among the results instead of being raised."""
-    return tuple(_examine(value, ()))
+    return tuple(_examine(value, (), names))
 
 
 def roots(value: Any) -> frozenset[str]:
@@ -89,34 +98,36 @@ def roots(value: Any) -> frozenset[str]:
     return frozenset(found.root for found in find(value))
 
 
-def _examine(value: Any, path: tuple[str | int, ...]) -> Iterator[Placeholder | PlaceholderError]:
+def _examine(
+    value: Any, path: tuple[str | int, ...], names: tuple[str, ...]
+) -> Iterator[Placeholder | PlaceholderError]:
     if isinstance(value, str):
         if MARK in value:
             try:
-                yield from [part for part in _parts(value, path) if isinstance(part, Placeholder)]
+                yield from [part for part in _parts(value, path, names) if isinstance(part, Placeholder)]
             except PlaceholderError as error:
                 yield error
     elif isinstance(value, dict):
         for key, item in value.items():
             if MARK in key:
                 yield _in_key(key, path)
-            yield from _examine(item, (*path, key))
+            yield from _examine(item, (*path, key), names)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _examine(item, (*path, index))
+            yield from _examine(item, (*path, index), names)
 
 
 def _in_key(key: str, path: tuple[str | int, ...]) -> PlaceholderError:
     return PlaceholderError("a placeholder cannot stand in a key", (*path, key), key.find(MARK), key)
 
 
-def _parts(text: str, path: tuple[str | int, ...]) -> Iterator[str | Placeholder]:
+def _parts(text: str, path: tuple[str | int, ...], names: tuple[str, ...]) -> Iterator[str | Placeholder]:
     """``text`` cut into what stays as it is and what is looked up."""
     at = 0
     for found in _PLACEHOLDER.finditer(text):
         yield _literal(text, at, found.start(), path)
         at = found.end()
-        yield MARK if found[1] is None else _read(found[1], text, found.start(), path)
+        yield MARK if found[1] is None else _read(found[1], text, found.start(), path, names)
     yield _literal(text, at, len(text), path)
 
 
@@ -126,7 +137,9 @@ def _literal(text: str, start: int, end: int, path: tuple[str | int, ...]) -> st
     return text[start:end]
 
 
-def _read(inside: str, text: str, offset: int, path: tuple[str | int, ...]) -> Placeholder:
+def _read(
+    inside: str, text: str, offset: int, path: tuple[str | int, ...], names: tuple[str, ...]
+) -> Placeholder:
     def wrong(message: str) -> PlaceholderError:
         return PlaceholderError(message, path, offset, text)
 
@@ -134,8 +147,8 @@ def _read(inside: str, text: str, offset: int, path: tuple[str | int, ...]) -> P
     root = _ROOT.match(inside)
     if root is None:
         raise wrong(f"a placeholder is a path {example}")
-    if root[1] not in ROOTS:
-        raise wrong(f'nothing is named "{root[1]}" here; placeholders look into {", ".join(ROOTS)}')
+    if root[1] not in names:
+        raise wrong(f'nothing is named "{root[1]}" here; placeholders look into {", ".join(names)}')
     keys: list[str | int] = []
     at = root.end()
     while segment := _SEGMENT.match(inside, at):
@@ -143,6 +156,10 @@ def _read(inside: str, text: str, offset: int, path: tuple[str | int, ...]) -> P
         at = segment.end()
     if rest := inside[at:].strip():
         raise wrong(f'"{rest[:40]}" is no part of a path; a placeholder is a lookup {example}, not code')
+    if root[1] in _TEXTS:
+        if keys:
+            raise wrong(f"{root[1]} is text and has nothing inside")
+        return Placeholder(path, text, offset, root[1], ())
     if not keys or not isinstance(keys[0], str):
         raise wrong(f"{root[1]} is looked into by a name: {root[1]}.name")
     if root[1] in ("labels", "annotations") and len(keys) > 1:
@@ -150,30 +167,30 @@ def _read(inside: str, text: str, offset: int, path: tuple[str | int, ...]) -> P
     return Placeholder(path, text, offset, root[1], tuple(keys))
 
 
-def fill(value: Any, lookup: Mapping[str, Any]) -> Any:
-    """``value`` with every placeholder filled in; ``lookup`` maps each of ``ROOTS`` to its data.
+def fill(value: Any, lookup: Mapping[str, Any], names: tuple[str, ...] = ROOTS) -> Any:
+    """``value`` with every placeholder filled in; ``lookup`` maps each of ``names`` to its data.
 
     Raises PlaceholderError naming what is missing: a placeholder without a value is a no, never an empty
     text.
     """
-    return _fill(value, lookup, ())
+    return _fill(value, lookup, (), names)
 
 
-def _fill(value: Any, lookup: Mapping[str, Any], path: tuple[str | int, ...]) -> Any:
+def _fill(value: Any, lookup: Mapping[str, Any], path: tuple[str | int, ...], names: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        return _fill_text(value, lookup, path) if MARK in value else value
+        return _fill_text(value, lookup, path, names) if MARK in value else value
     if isinstance(value, Mapping):
         for key in value:
             if MARK in key:
                 raise PlaceholderError("a placeholder cannot stand in a key", (*path, key), key.find(MARK), key)
-        return {key: _fill(item, lookup, (*path, key)) for key, item in value.items()}
+        return {key: _fill(item, lookup, (*path, key), names) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, lookup, (*path, index)) for index, item in enumerate(value)]
+        return [_fill(item, lookup, (*path, index), names) for index, item in enumerate(value)]
     return value
 
 
-def _fill_text(text: str, lookup: Mapping[str, Any], path: tuple[str | int, ...]) -> Any:
-    parts = [part for part in _parts(text, path) if part != ""]
+def _fill_text(text: str, lookup: Mapping[str, Any], path: tuple[str | int, ...], names: tuple[str, ...]) -> Any:
+    parts = [part for part in _parts(text, path, names) if part != ""]
     if len(parts) == 1 and isinstance(parts[0], Placeholder):
         return _look_up(parts[0], lookup)
     return "".join(part if isinstance(part, str) else _as_text(part, lookup) for part in parts)

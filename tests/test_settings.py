@@ -135,12 +135,12 @@ REPORTS = {
           set intake.tokens_file or users, or listen on 127.0.0.1""",  # noqa: E501  # the report to the letter
     ),
     "a coming version": (
-        "escalations: {}\n",
+        "services: {a: {disruption_budget: 1}}\n",
         """\
-        remediator.yaml:1:1: error: "escalations" comes in a later version [settings/later]
-            1 | escalations: {}
-              | ^
-          let Alertmanager page people, with a route of its own""",
+        remediator.yaml:1:16: error: "disruption_budget" comes in a later version [settings/later]
+            1 | services: {a: {disruption_budget: 1}}
+              |                ^
+          leave it out, and bound rules with rate_limit""",
     ),
     "a password in an address": (
         "redis: {url: 'redis://:open-sesame@redis.example.com'}\n",
@@ -301,7 +301,7 @@ def test_refuses_what_is_no_place(url: str) -> None:
         ("guards: [{cooldown: 1m, pause: {}}]\n", ["guard/form"]),
         ("guards: [{cooldown: 0s}]\n", ["value/invalid"]),
         ("services: {a: {severities: {critical: 1}}}\n", ["value/type"]),
-        ("escalations: {}\n", ["settings/later"]),
+        ("escalations: {a: []}\n", ["escalation/empty"]),
         ("storage: {url: 'sqlite:x', retention: 1h}\n", ["value/invalid"]),
         ("storage: {url: 'sqlite:x', retention: 30}\n", ["value/invalid"]),
         ("storage: {migrate: maybe}\n", ["value/type"]),

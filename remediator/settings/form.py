@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from remediator.clock import Duration
+from remediator.escalation import Call
 from remediator.integrations._size import Size
 from remediator.rule import Mode
 
@@ -198,6 +199,7 @@ class Approvals(_Part):
     """How questions to people are asked where a rule does not say it."""
 
     expires: Duration = Field(default=900.0, gt=0, description="How long a question stays open.")
+    notify: str = Field(default="", description="An escalation policy that tells people about every open question.")
 
 
 class Audit(_Part):
@@ -224,6 +226,11 @@ class User(_Part):
         description="viewer: read; operator: pause, cancel, retry; approver: also approve; admin: everything."
     )
     token_file: str = Field(description="File with the bearer token of this user; never the token itself.")
+    slack_id: str | None = Field(
+        default=None,
+        pattern=r"^[UW][A-Z0-9]{2,20}$",
+        description="The person's id in Slack (`U…`): answers to questions in Slack count as this user's.",
+    )
 
 
 class SettingsFile(_Part):
@@ -243,6 +250,9 @@ class SettingsFile(_Part):
         default_factory=dict, description="The systems that rules may name, each with its kind."
     )
     services: dict[str, Service] = Field(default_factory=dict, description="The services that rules belong to.")
+    escalations: dict[str, list[Call]] = Field(
+        default_factory=dict, description="Whom to call when people are needed: policies, each a list of calls."
+    )
     guards: list[dict[str, Any]] = Field(default_factory=list, description="Guards that stand before every rule's own.")
     users: dict[str, User] = Field(default_factory=dict, description="Who may use the API and the commands.")
 

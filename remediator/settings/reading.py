@@ -14,8 +14,10 @@ from urllib.parse import parse_qs
 from pydantic import ValidationError
 
 from remediator.document import Document, Path, load_document, read_bounded
+from remediator.escalation import Policy
 from remediator.problem import Problem, ProblemsError, Severity, nearest
 from remediator.rule import Mode, Registry, guard_parameters
+from remediator.settings.escalations import Policies
 from remediator.settings.form import (
     Approvals,
     Audit,
@@ -32,7 +34,6 @@ from remediator.target import Target
 from remediator.validation import EXPOSED, found, model_problems, without_secrets
 
 LATER = {
-    ("", "escalations"): "let Alertmanager page people, with a route of its own",
     ("services", "disruption_budget"): "leave it out, and bound rules with rate_limit",
 }
 """Settings of coming versions, each with the key it stands under, and what to write until then."""
@@ -59,6 +60,7 @@ class Settings:
     mode_max: Mode
     targets: Mapping[str, Target]
     services: Mapping[str, Service]
+    escalations: Mapping[str, Policy]
     guards: list[dict[str, Any]]
     users: Mapping[str, User]
     warnings: tuple[Problem, ...] = ()
@@ -165,6 +167,7 @@ class _Reading:
             )
         targets = self._targets(data.get("targets"))
         self._guards(data.get("guards"))
+        self._escalations(data, targets)
         self._no_password(("redis", "url"))
         self._no_password(("storage", "url"))
         if form is not None:
@@ -182,6 +185,7 @@ class _Reading:
             mode_max=form.mode_max,
             targets=targets,
             services=form.services,
+            escalations=form.escalations,
             guards=form.guards,
             users=form.users,
             warnings=tuple(self.problems),
@@ -322,6 +326,20 @@ class _Reading:
                 kind.model_validate(guard_parameters(kind, value))
             except ValidationError as error:
                 self.problems += model_problems(self.document, (*path, name), kind, error)
+
+    def _escalations(self, data: Mapping[str, Any], targets: Mapping[str, Target]) -> None:
+        policies = Policies(self.document, self.registry, targets)
+        named = data.get("escalations")
+        self.problems += policies.problems(named)
+        asked = data.get("approvals")
+        if isinstance(asked, dict):
+            self.problems += policies.named(("approvals", "notify"), asked.get("notify"), named)
+        ids: dict[Any, str] = {}
+        for name, user in users.items() if isinstance(users := data.get("users"), dict) else ():
+            slack_id = user.get("slack_id") if isinstance(user, dict) else None
+            if slack_id is not None and (other := ids.setdefault(slack_id, name)) != name:
+                message = f'"{other}" has this id in Slack already'
+                self._say(("users", name, "slack_id"), "user/slack-id", message, "each person votes once")
 
     def _no_password(self, path: Path) -> None:
         """An address with a password would put a secret into this file, and into whatever shows the address."""

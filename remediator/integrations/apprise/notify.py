@@ -12,8 +12,9 @@ from pydantic import Field
 from remediator.action import Action, ActionContext, Change, Effect, Outcome
 from remediator.clock import format_duration
 from remediator.errors import PermanentError
+from remediator.excerpt import shorten
 from remediator.integrations._client import Unanswered
-from remediator.integrations._notice import Line, Text, shorten
+from remediator.integrations._notice import Line, Text
 from remediator.integrations._secret import read_secret
 from remediator.integrations.apprise.target import AppriseTarget
 

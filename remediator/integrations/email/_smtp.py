@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from remediator.errors import ActionError, PermanentError, TemporaryError
+from remediator.excerpt import one_line, shorten
 from remediator.integrations._address import ForbiddenAddress, SafeResolver
 from remediator.integrations._client import Unanswered
-from remediator.integrations._notice import one_line, shorten
 
 _LINE = 4096
 _LINES = 100

@@ -11,9 +11,10 @@ from typing import Any
 
 from remediator.action import ActionContext, canonical_json
 from remediator.errors import PermanentError
+from remediator.excerpt import shorten
 from remediator.integrations._body import parse_json
 from remediator.integrations._client import Answer
-from remediator.integrations._notice import refusal, shorten
+from remediator.integrations._notice import refusal
 from remediator.integrations._secret import read_secret
 from remediator.integrations.pagerduty.target import PagerdutyTarget
 

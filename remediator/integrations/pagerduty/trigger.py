@@ -9,7 +9,8 @@ from pydantic import Field, JsonValue, field_validator
 
 from remediator.action import Action, ActionContext, Change, Effect, Outcome, canonical_json
 from remediator.errors import PermanentError
-from remediator.integrations._notice import Line, Links, shorten
+from remediator.excerpt import shorten
+from remediator.integrations._notice import Line, Links
 from remediator.integrations.pagerduty import _events
 from remediator.integrations.pagerduty.resolve import Resolve
 from remediator.integrations.pagerduty.target import PagerdutyTarget

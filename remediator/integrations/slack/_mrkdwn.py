@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remediator.integrations._notice import left_out, shorten
+from remediator.excerpt import left_out, shorten
 
 TEXT = 4000
 """The longest text that Slack recommends for one message, in characters."""

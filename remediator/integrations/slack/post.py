@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from remediator.action import Action, ActionContext, Change, Effect, Outcome, canonical_json
 from remediator.errors import PermanentError, TemporaryError
+from remediator.excerpt import shorten
 from remediator.integrations._body import parse_json
 from remediator.integrations._client import Answer, Unanswered
-from remediator.integrations._notice import Line, Links, Text, refusal, shorten
+from remediator.integrations._notice import Line, Links, Text, refusal
 from remediator.integrations._secret import read_secret
 from remediator.integrations.slack import _buttons, _mrkdwn
 from remediator.integrations.slack.target import SlackTarget

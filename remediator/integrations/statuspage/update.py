@@ -10,7 +10,8 @@ from pydantic import Field
 from remediator.action import Action, ActionContext, Change, Effect, Outcome
 from remediator.clock import format_instant
 from remediator.errors import PermanentError
-from remediator.integrations._notice import Line, Text, shorten
+from remediator.excerpt import shorten
+from remediator.integrations._notice import Line, Text
 from remediator.integrations.statuspage import _api
 from remediator.integrations.statuspage.target import StatuspageTarget
 
