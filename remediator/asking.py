@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -14,7 +15,7 @@ from remediator.guard import Decision, Guard, GuardContext, Limit, Verdict
 from remediator.guards.approval import Approval as ApprovalGuard
 from remediator.guards.pause import Pause as PauseGuard
 from remediator.moves import Stop
-from remediator.planning import Plan
+from remediator.planning import Plan, Trial
 from remediator.preparing import Preparing, Ready
 from remediator.redact import redact
 from remediator.rule import Mode
@@ -29,7 +30,8 @@ _GUARD_SECONDS = 10.0
 class Asking(Preparing):
     """The room in which somebody may say no."""
 
-    async def _may_we(self, plan: Plan, mode: Mode, ready: Ready) -> GuardContext:
+    async def _may_we(self, plan: Plan, mode: Mode, ready: Ready, last: int) -> GuardContext:
+        """Ask the guards, and people about the steps up to ``last``. Returns when nobody says no."""
         asks = mode is Mode.APPROVE or plan.approval is not None
         approval = await self.store.approval(self.run.id) if asks else None
         granted = self._granted(approval, ready)
@@ -50,7 +52,7 @@ class Asking(Preparing):
                 until = await self._paused_until() if isinstance(guard, PauseGuard) else verdict.until
                 await self.hold(verdict.reason, verdict.message, until)
         if asking is not None:
-            await self._ask_people(plan, ready, asking, approval)
+            await self._ask_people(plan, ready, last, asking, approval)
         return context
 
     async def _paused_until(self) -> float | None:
@@ -63,7 +65,7 @@ class Asking(Preparing):
         return (
             approval is not None
             and approval.state == "granted"
-            and approval.expires_at > self.now()
+            and (self.acted or approval.expires_at > self.now())
             and any(c["step"] == ready.index and c["digest"] == ready.digest for c in approval.changes)
         )
 
@@ -97,12 +99,13 @@ class Asking(Preparing):
         return verdict
 
     async def _ask_people(
-        self, plan: Plan, ready: Ready, guard: ApprovalGuard, before: Approval | None
+        self, plan: Plan, ready: Ready, last: int, guard: ApprovalGuard, before: Approval | None
     ) -> None:
         now = self.now()
         if before is not None and before.state == "pending" and before.expires_at <= now:
             await self.stop(State.EXPIRED, "approval", "nobody answered in time")
-        changes = [item.shown(plan.rule.step_id(item.index)) for item in await self._following(plan.rule, ready)]
+        changes = [item.shown(self.step_id(item.index)) for item in await self._following(ready, last)]
+        changes += [self._afterwards(index) for index in plan.final]
         digest = acting.sha256(canonical_json({"rule": plan.rule.digest, "changes": changes}))
         if before is not None and before.state == "pending" and before.digest == digest:
             await self.hold("approval", "waits for a person's yes to this change", before.expires_at)
@@ -135,7 +138,21 @@ class Asking(Preparing):
         _log.info("waits for approval", digest=approval.digest, expires_in=guard.expires)
         raise Stop
 
-    async def _observe(self, plan: Plan) -> None:
+    def _afterwards(self, index: int) -> dict[str, Any]:
+        """A final step as an approver sees it: the yes to the steps is a yes to what must follow them in any case."""
+        step = self.script[index]
+        summary = f"in any case afterwards: {step.uses or 'wait'}" + (f" on {step.target}" if step.target else "")
+        return {
+            "step": index,
+            "id": self.step_id(index),
+            "uses": step.uses,
+            "target": step.target,
+            "parameters": redact(dict(step.with_)),
+            "change": {"summary": summary, "before": {}, "after": {}, "volatile": {}},
+            "digest": "",
+        }
+
+    async def _observe(self, plan: Plan, trial: Trial) -> None:
         context = await self._guard_context(plan, Mode.OBSERVE, True)
         said, limits = [], list[Limit]()
         noes = []
@@ -145,11 +162,15 @@ class Asking(Preparing):
                 noes.append(verdict.message)
             limits += guard.limits(context)
         refusal = await self.store.within(limits, self.run, self.incident.key, self.run.targets)
-        for index, step in enumerate(plan.rule.steps):
+        for index in trial.span:
+            step = self.script[index]
+            if step.wait is not None:
+                said.append("wait")
+                continue
             if "steps" in acting.roots_of(step):
                 said.append(f"then {step.uses}, depending on what came before")
                 break
-            ready = await self._ready(plan.rule, index)
+            ready = await self._ready(index)
             said.append(ready.change.summary)
         message = "would have done: " + "; ".join(said)
         if refusal is not None:

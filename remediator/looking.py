@@ -66,7 +66,7 @@ class Looking(Moves):
         return environment(self.incident, severity, self.progress, now=self.now())
 
     async def _conditions(self, plan: Plan) -> None:
-        if self.acted:
+        if self.acted or self.progress.get("at"):
             return
         for reason, expression in (("condition", plan.condition), ("if", plan.if_)):
             if expression is not None:
@@ -75,8 +75,13 @@ class Looking(Moves):
                     await self.stop(State.DENIED, reason, message)
 
     def _ask(self, expression: Expression) -> tuple[bool, str]:
+        answer, why = self._tell(expression)
+        return bool(answer), why
+
+    def _tell(self, expression: Expression) -> tuple[bool | None, str]:
+        """Yes, no, or None where it cannot be told; and why not yes."""
         try:
             answer = expression.evaluate(self.known())
         except ExpressionError as error:
-            return False, f"cannot be told, which is a no: {error} (in {expression.source})"
+            return None, f"cannot be told, which is a no: {error} (in {expression.source})"
         return answer, "" if answer else f"not so: {expression.source}"

@@ -11,15 +11,27 @@ from pydantic import ValidationError
 
 from remediator.action import Action
 from remediator.errors import InputError
-from remediator.expression import CONDITION, IF, UNTIL, Expression
+from remediator.expression import CONDITION, IF, LATER_IF, UNTIL, Expression
 from remediator.guard import Guard
 from remediator.guards.approval import Approval
 from remediator.incident import Incident
 from remediator.placeholder import fill, holds
 from remediator.probe import Probe
-from remediator.rule import Mode, ProbeCall, Registry, Rule, Step, guard_name, guard_parameters
+from remediator.rule import Mode, ProbeCall, Registry, Rule, Step, Verify, guard_name, guard_parameters
 from remediator.run import Lock
 from remediator.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One remedy made ready. ``span`` are the indexes of its steps in the rule's script."""
+
+    name: str
+    keep: bool
+    span: range
+    if_: Expression | None
+    until: Expression | None
+    verify: Verify | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,14 @@ class Plan:
     guards: tuple[tuple[str, Guard], ...]
     condition: Expression | None
     if_: Expression | None
-    until: Expression | None
+    trials: tuple[Trial, ...]
+    waits: Mapping[int, Expression]
+    """What steps wait for, by their index."""
+
+    @property
+    def final(self) -> range:
+        """The indexes of the steps that run however the remedies end."""
+        return self.rule.spans[-1]
 
     @property
     def approval(self) -> Approval | None:
@@ -50,14 +69,33 @@ def make_guard(entry: Mapping[str, Any], registry: Registry) -> tuple[str, Guard
 def make_plan(rule: Rule, registry: Registry, more_guards: Sequence[Mapping[str, Any]] = ()) -> Plan:
     """The plan of ``rule``; ``more_guards`` are those that the settings add to every rule. Raises InputError."""
     probes = [probe.id for probe in rule.probes]
-    steps = [rule.step_id(index) for index in range(len(rule.steps))]
-    until = rule.verify.until if rule.verify else None
+    ids = [rule.step_id(index) for index in range(len(rule.script))]
+    trials = []
+    for remedy, span in zip(rule.tries, rule.spans, strict=False):
+        until = remedy.verify.until if remedy.verify else None
+        before, so_far = ids[: span.start], ids[: span.stop]
+        trials.append(
+            Trial(
+                remedy.name,
+                remedy.keep,
+                span,
+                Expression.compile(remedy.if_, LATER_IF, probes=probes, steps=before) if remedy.if_ else None,
+                Expression.compile(until, UNTIL, probes=probes, steps=so_far) if until else None,
+                remedy.verify,
+            )
+        )
+    waits = {
+        index: Expression.compile(step.wait.until, UNTIL, probes=probes, steps=ids[:index])
+        for index, step in enumerate(rule.script)
+        if step.wait is not None and step.wait.until is not None
+    }
     return Plan(
         rule,
         tuple(make_guard(entry, registry) for entry in [*more_guards, *rule.guards]),
         Expression.compile(rule.when.condition, CONDITION) if rule.when.condition else None,
         Expression.compile(rule.if_, IF, probes=probes) if rule.if_ else None,
-        Expression.compile(until, UNTIL, probes=probes, steps=steps) if until else None,
+        tuple(trials),
+        waits,
     )
 
 
@@ -160,7 +198,9 @@ def locks(rule: Rule, registry: Registry, targets: Mapping[str, Target]) -> tupl
     The subject of a step whose parameters are all written out, the whole target where a placeholder decides later.
     """
     found: dict[tuple[str, str], Lock] = {}
-    for step in rule.steps:
+    for step in rule.script:
+        if not step.uses:
+            continue
         target = targets.get(step.target)
         most = target.max_runs if target else 1
         subject = "" if holds(step.with_) else _subject(step, registry)

@@ -15,7 +15,7 @@ from remediator.looking import Looking
 from remediator.moves import Stop
 from remediator.planning import make_action
 from remediator.redact import redact
-from remediator.rule import Rule, Step
+from remediator.rule import Step
 from remediator.run import Lock, State
 from remediator.target import Target
 
@@ -51,53 +51,55 @@ class Ready:
 class Preparing(Looking):
     """The room in which a step is made ready and nothing is written outside."""
 
-    async def _ready(self, rule: Rule, index: int, *, diff: bool = True) -> Ready:
-        step = rule.steps[index]
+    async def _ready(self, index: int, *, diff: bool = True) -> Ready:
+        step = self.script[index]
         target = self.world.targets.get(step.target)
         if target is None:
             await self.stop(State.DENIED, "no_target", f'no target is named "{step.target}" any more')
         try:
             action = make_action(step, self.known(), self.world.registry)
         except InputError as error:
-            await self.stop(State.DENIED, "parameters", f"step {rule.step_id(index)}: {redact(str(error))}")
+            await self.stop(State.DENIED, "parameters", f"step {self.step_id(index)}: {redact(str(error))}")
         refusal = target.refusal(step.uses, action.needs())
         if refusal is not None:
             await self.stop(State.DENIED, "not_permitted", refusal)
         lock = Lock(step.target, action.subject(), target.max_runs)
         if not any(held.target == lock.target and held.subject in ("", lock.subject) for held in self.run.locks):
-            message = f'the settings or the rule changed what step {rule.step_id(index)} acts on ("{lock.subject}")'
+            message = f'the settings or the rule changed what step {self.step_id(index)} acts on ("{lock.subject}")'
             await self.stop(State.DENIED, "locks", message)
         parameters = redact(action.model_dump(mode="json", by_alias=True, exclude_unset=True))
         if not diff:
-            shown = self.step(rule, index)["change"]
+            shown = self.step(index)["change"]
             return Ready(index, step, action, target, Change.from_json(shown), parameters, shown, shown["digest"])
-        change = await self._diff(rule, index, action, target)
-        shown, digest = redact(change.as_json()), change.digest
-        self.set_step(rule, index, parameters=parameters, change={**shown, "digest": digest})
+        change = await self._diff(index, action, target)
+        told = change.as_json()
+        shown, digest = redact(told), change.digest
+        self.set_step(index, parameters=parameters, change={**shown, "digest": digest}, masked=shown != told)
         crashpoint("engine.after_diff")
         return Ready(index, step, action, target, change, parameters, shown, digest)
 
-    async def _diff(self, rule: Rule, index: int, action: Action[Any], target: Target) -> Change:
-        step = rule.steps[index]
+    async def _diff(self, index: int, action: Action[Any], target: Target) -> Change:
+        step = self.script[index]
         try:
             async with asyncio.timeout(step.timeout):
-                return await action.diff(target, self.context(rule, index))
+                return await action.diff(target, self.context(index))
         except TimeoutError:
             error: ActionError = PermanentError(f"{step.uses} did not tell its change in time", reason="timeout")
         except ActionError as raised:
             error = raised
-        await acting.failed(self, rule, index, error)
+        await acting.failed(self, index, error)
         raise Stop
 
-    def _already(self, rule: Rule, ready: Ready) -> None:
+    def _already(self, ready: Ready) -> None:
         outcome = {"summary": f"nothing to do: {ready.change.summary}", "data": dict(ready.change.after)}
-        self.set_step(rule, ready.index, state="done", outcome=outcome, reason="already")
+        self.set_step(ready.index, state="done", outcome=outcome, reason="already")
 
-    async def _following(self, rule: Rule, ready: Ready) -> list[Ready]:
-        """``ready`` and the steps after it whose change can be told now; the others ask when their turn comes."""
+    async def _following(self, ready: Ready, last: int) -> list[Ready]:
+        """``ready`` and the steps up to ``last`` whose change can be told now; the others ask when their turn comes."""
         found = [ready]
-        for index in range(ready.index + 1, len(rule.steps)):
-            if "steps" in acting.roots_of(rule.steps[index]):
+        for index in range(ready.index + 1, last):
+            step = self.script[index]
+            if not step.uses or "steps" in acting.roots_of(step):
                 break
-            found.append(await self._ready(rule, index))
+            found.append(await self._ready(index))
         return found

@@ -190,6 +190,25 @@ class Swap(Put):
         return Happened.YES if target.outside.read(self.thing) == self.to else Happened.NO
 
 
+class Turn(Put):
+    """Sets a thing to a number, and can be taken back while the number is still that one."""
+
+    effect: ClassVar[Effect] = Effect.CONDITIONAL
+    only_from: int | None = Field(default=None, description="Act only if this is the number now.")
+
+    async def diff(self, target: Place, context: ActionContext) -> Change:
+        before = target.outside.read(self.thing)
+        if self.only_from is not None and before not in (self.to, self.only_from):
+            raise PermanentError(f"{self.thing} is {before} and not {self.only_from}", reason="changed")
+        return await super().diff(target, context)
+
+    async def reconcile(self, target: Place, change: Change, context: ActionContext) -> Happened:
+        return Happened.YES if target.outside.read(self.thing) == self.to else Happened.NO
+
+    def inverse(self, change: Change) -> Turn:
+        return Turn(thing=self.thing, to=change.before["n"], only_from=change.after["n"])
+
+
 class Settle(Put):
     """Sets a thing and waits until it works."""
 
@@ -305,7 +324,7 @@ class TestRegistry:
         self._real = Catalogue()
         self._actions: dict[str, type[Action[Any]]] = {
             "place.put": Put, "place.swap": Swap, "place.settle": Settle, "place.pay": Pay, "place.add": Add,
-            "place.kick": Kick,
+            "place.kick": Kick, "place.turn": Turn,
         }  # fmt: skip
         self._probes: dict[str, type[Probe[Any]]] = {"place.look": Look}
 

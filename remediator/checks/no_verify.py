@@ -12,10 +12,13 @@ class NoVerify(Check):
     """A run without ``verify`` succeeds as soon as its steps are done, whether they helped or not."""
 
     def findings(self, rule: Rule, context: CheckContext) -> Iterator[Finding]:
-        """One finding, on the rule's name, unless the rule only observes."""
-        if rule.verify is None and rule.mode is not Mode.OBSERVE:
-            yield Finding(
-                ("name",),
-                f'rule "{rule.name}" does not verify that it helped',
-                "write verify: {until: alert.resolved, within: 10m}",
-            )
+        """One finding for each remedy, on the rule's name or the remedy's, unless the rule only observes."""
+        for number, remedy in enumerate(rule.tries):
+            if remedy.verify is None and rule.mode is not Mode.OBSERVE:
+                place: tuple[str | int, ...] = ("remedies", number) if rule.remedies else ("name",)
+                what = f'remedy "{remedy.name or number}" of ' if rule.remedies else ""
+                yield Finding(
+                    place,
+                    f'{what}rule "{rule.name}" does not verify that it helped',
+                    "write verify: {until: alert.resolved, within: 10m}",
+                )

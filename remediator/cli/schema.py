@@ -53,6 +53,15 @@ def rules_schema(catalogue: Catalogue) -> Schema:
         "anyOf": [{"type": "string"}, {key: value for key, value in alert.items() if key != "title"}],
     }
     _choose(defs["Step"], "uses", catalogue.names("actions"), catalogue.action, "with", defs)
+    step = defs["Step"]
+    step["oneOf"] = [{"required": ["uses", "target"]}, {"required": ["wait"]}]
+    duration = defs["Wait"]["properties"]["every"]["pattern"]
+    step["properties"]["wait"] = {
+        "description": step["properties"]["wait"]["description"],
+        "anyOf": [{"type": "string", "pattern": duration}, {"$ref": "#/$defs/Wait"}],
+    }
+    for holder, keys in ((rule, ("steps", "remedies")), (defs["Wait"], ("for", "until"))):
+        holder["oneOf"] = [{"required": [key]} for key in keys]
     _choose(defs["ProbeCall"], "uses", catalogue.names("probes"), catalogue.probe, "with", defs)
     defs["Rule"] = rule
     return {

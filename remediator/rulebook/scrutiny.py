@@ -15,7 +15,7 @@ from remediator.action import Action
 from remediator.clock import parse_duration
 from remediator.document import Document, Path
 from remediator.errors import InputError
-from remediator.expression import CONDITION, IF, UNTIL, Expression, ExpressionError
+from remediator.expression import CONDITION, IF, LATER_IF, UNTIL, Expression, ExpressionError
 from remediator.matcher import MatcherError, parse_matchers
 from remediator.placeholder import MARK, Placeholder, PlaceholderError, examine, holds
 from remediator.probe import Probe
@@ -25,16 +25,10 @@ from remediator.target import Target
 from remediator.validation import model_problems
 
 LATER = {
-    ("", "remedies"): "write the first remedy's steps and verify directly on the rule",
-    ("", "finally"): "write what must be done in any case as the last of the steps",
-    ("", "escalate"): "let Alertmanager page people, with a route of its own",
-    ("", "lease"): "write the way back as a rule of its own, or leave it to people",
-    ("", "wait"): "write verify: {until: …, within: …}",
-    ("steps", "lease"): "write the way back as a rule of its own, or leave it to people",
-    ("steps", "wait"): "write verify: {until: …, within: …} on the rule",
-    ("steps", "if"): "write the condition as if: on the rule",
+    ("steps", "if"): "write the condition as if: on the remedy",
+    ("finally", "if"): "a final step runs in any case; put what depends into a remedy",
 }
-"""Keys of the coming closed loop, each with the key it stands under, and what to write until then."""
+"""Keys of a coming version, each with the key it stands under, and what to write until then."""
 
 
 class Scrutiny:
@@ -51,7 +45,6 @@ class Scrutiny:
 
     def _problems(self, document: Document, path: Path, raw: Mapping[str, Any]) -> Iterator[Problem]:
         probes = tuple(str(entry.get("id")) for _, entry in _maps(raw, "probes"))
-        steps = tuple(str(entry.get("id") or f"step{index}") for index, entry in _maps(raw, "steps"))
         when = raw.get("when")
         yield from self._places(document, path, raw, ("name",))
         if isinstance(when, Mapping):
@@ -63,13 +56,75 @@ class Scrutiny:
         for index, entry in _maps(raw, "probes"):
             yield from self._call(document, (*path, "probes", index), entry, "probe", (), ())
         yield from self._expression(document, (*path, "if"), raw.get("if"), IF, probes)
-        yield from _duplicates(document, (*path, "steps"), steps, "step/duplicate", "step")
-        for index, entry in _maps(raw, "steps"):
-            yield from self._call(document, (*path, "steps", index), entry, "action", probes, steps[:index])
-        if isinstance(verify := raw.get("verify"), Mapping):
-            yield from self._expression(document, (*path, "verify", "until"), verify.get("until"), UNTIL, probes, steps)
-            yield from _verify_times(document, (*path, "verify"), verify)
+        ids: list[str] = []
+        if "steps" in raw:
+            yield from self._remedy(document, path, raw, probes, ids)
+        for index, remedy in _maps(raw, "remedies"):
+            at: Path = (*path, "remedies", index)
+            yield from self._places(document, at, remedy, ("name",))
+            yield from self._expression(document, (*at, "if"), remedy.get("if"), LATER_IF, probes, tuple(ids))
+            yield from self._remedy(document, at, remedy, probes, ids)
+        yield from self._steps(document, (*path, "finally"), raw, "finally", probes, ids)
         yield from _positive(document, path, raw, ("max_age",))
+
+    def _remedy(
+        self, document: Document, path: Path, raw: Mapping[str, Any], probes: tuple[str, ...], ids: list[str]
+    ) -> Iterator[Problem]:
+        """The steps and the verification of one remedy, or of a rule that is one; adds the steps' ids to ``ids``."""
+        yield from self._steps(document, (*path, "steps"), raw, "steps", probes, ids)
+        if isinstance(verify := raw.get("verify"), Mapping):
+            until = (*path, "verify", "until")
+            yield from self._expression(document, until, verify.get("until"), UNTIL, probes, tuple(ids))
+            yield from _verify_times(document, (*path, "verify"), verify)
+
+    def _steps(
+        self,
+        document: Document,
+        path: Path,
+        raw: Mapping[str, Any],
+        key: str,
+        probes: tuple[str, ...],
+        ids: list[str],
+    ) -> Iterator[Problem]:
+        for index, step in _maps(raw, key):
+            name = str(step.get("id") or f"step{len(ids)}")
+            if name in ids and name != "None":
+                message = f'a second step has the id "{name}"'
+                yield document.problem((*path, index, "id"), "step/duplicate", message)
+            at: Path = (*path, index)
+            yield from self._call(document, at, step, "action", probes, tuple(ids))
+            yield from self._wait(document, (*at, "wait"), step.get("wait"), probes, tuple(ids))
+            yield from self._lease(document, (*at, "lease"), step, key)
+            ids.append(name)
+
+    def _wait(
+        self, document: Document, path: Path, wait: Any, probes: tuple[str, ...], steps: tuple[str, ...]
+    ) -> Iterator[Problem]:
+        if isinstance(wait, Mapping):
+            yield from self._expression(document, (*path, "until"), wait.get("until"), UNTIL, probes, steps)
+            yield from _verify_times(document, path, wait)
+            yield from _positive(document, path, wait, ("for",))
+        elif isinstance(wait, str) and _seconds({"wait": wait}, "wait") == 0:
+            yield document.problem(path, "value/invalid", "wait must be longer than 0s")
+
+    def _lease(self, document: Document, path: Path, step: Mapping[str, Any], key: str) -> Iterator[Problem]:
+        """A temporary change needs a way back, and an end."""
+        lease = step.get("lease")
+        if not isinstance(lease, Mapping):
+            return
+        if key == "finally":
+            message = "a final step puts things in order; its change cannot be temporary"
+            yield document.problem(path, "lease/place", message, hint="leave lease out")
+        uses = step.get("uses")
+        kind = self._registry.action(uses) if isinstance(uses, str) else None
+        if kind is not None and kind.inverse is Action.inverse:
+            message = f"nothing puts back what {uses} does, so it cannot be temporary"
+            yield document.problem(path, "lease/irreversible", message, hint="leave lease out, or use another action")
+        yield from _positive(document, path, lease, ("at_most",))
+        settle, most = _seconds(lease, "settle"), _seconds(lease, "at_most")
+        if settle and most and settle > most:
+            message = f"staying resolved for {lease['settle']} cannot happen within {lease['at_most']}"
+            yield document.problem((*path, "settle"), "lease/settle", message, hint="make settle shorter than at_most")
 
     def _places(
         self, document: Document, path: Path, raw: Mapping[str, Any], keys: tuple[str, ...]

@@ -33,6 +33,15 @@ def claimed(run: Run, was: str) -> Entry | None:
     return None if event is None else _of(run, event, {"epoch": run.epoch, "owner": run.owner})
 
 
+_FOLLOWED = {Kind.REVERT: "change.in_force", Kind.ESCALATION: "escalation.begun"}
+
+
+def followed(run: Run) -> Entry:
+    """The record of a run that follows from another one."""
+    detail = {"about": run.about, "due_at": run.due_at, "message": run.message, "state": run.state.value}
+    return _of(run, _FOLLOWED[run.kind], detail | {"change": run.progress.get("change")})
+
+
 def ended(run: Run, why: str, now: float) -> tuple[Run, Entry]:
     """A run that has not begun, cancelled because its incident ended (``resolved``, ``superseded``), and the record."""
     message = f"the incident ended ({why}) before the run began to act"

@@ -73,7 +73,7 @@ def cancelled(run: Run, acting: bool, actor: str, comment: str, now: float) -> C
         progress = {**run.progress, "cancel": message}
         told = f"{message}; it puts back first what it must"
         asked = run.move(State.HELD, "by_person", told, now=now, wake_at=now, progress=progress)
-        return Cancelled(asked, _by(run, "run.cancel_requested", actor, {"message": message, "was": run.state.value}))
+        return Cancelled(asked, _by(run, "cancel.requested", actor, {"message": message, "was": run.state.value}))
     moved = run.move(State.CANCELLED, "by_person", message, now=now)
     detail: dict[str, object] = {"reason": "by_person", "message": message, "was": run.state.value}
     return Cancelled(moved, _by(run, "run.cancelled", actor, detail))

@@ -55,8 +55,8 @@ async def ask(
         approval.needed,
         approval.expires_at,
     )
-    await add_runs(transaction, follow)
     transaction.record(*entries)
+    await add_runs(transaction, follow)
     return written
 
 

@@ -128,8 +128,8 @@ async def save(
     """Write a moved run, if this owner still has it, with what follows from it, and record."""
     written = await write_run(transaction, await still_waits(transaction, run))
     await end_run(transaction, run)
-    await add_runs(transaction, follow)
     transaction.record(*entries)
+    await add_runs(transaction, follow)
     return written
 
 
@@ -241,8 +241,8 @@ async def conclude(
     if not found:
         raise NotFound(f'run {run.id} has no licence "{effect_id}"')
     await end_run(transaction, run)
-    await add_runs(transaction, follow)
     transaction.record(*entries)
+    await add_runs(transaction, follow)
     return written
 
 

@@ -9,7 +9,7 @@ from remediator.action import canonical_json
 from remediator.errors import Lost, NotFound, StateError
 from remediator.run import SOURCES, Run, State
 from remediator.stores import _decide
-from remediator.stores._postgres_session import Rows, Transaction, unnest
+from remediator.stores._postgres_session import Transaction, unnest
 from remediator.stores._rows import RUN, run_row
 
 _WRITTEN = (
@@ -29,7 +29,11 @@ _WRITE = (
 
 async def add_runs(transaction: Transaction, runs: Sequence[Run]) -> None:
     """Insert runs that follow from another one; what is about the same is there already and stays as it is."""
-    await transaction.insert(Rows("run", RUN, [run_row(run) for run in runs], once=True))
+    marks = ",".join(f"${number}" for number in range(1, RUN.count(",") + 2))
+    for run in runs:
+        sql = f"INSERT INTO run ({RUN}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+        if await transaction.run(sql, *run_row(run)):
+            transaction.record(_decide.followed(run))
 
 
 async def moved_on(transaction: Transaction, run: Run) -> Exception:

@@ -53,8 +53,8 @@ def ask(
         transaction.now,
         approval.expires_at,
     )
-    add_runs(transaction, follow)
     transaction.record(*entries)
+    add_runs(transaction, follow)
     return written
 
 

@@ -142,8 +142,8 @@ def save(transaction: Transaction, run: Run, entries: Sequence[Entry], follow: S
     """Write a moved run, if this owner still has it, with what follows from it, and record."""
     written = write_run(transaction, still_waits(transaction, run))
     end_run(transaction, run)
-    add_runs(transaction, follow)
     transaction.record(*entries)
+    add_runs(transaction, follow)
     return written
 
 
@@ -247,8 +247,8 @@ def conclude(
     if not found:
         raise NotFound(f'run {run.id} has no licence "{effect_id}"')
     end_run(transaction, run)
-    add_runs(transaction, follow)
     transaction.record(*entries)
+    add_runs(transaction, follow)
     return written
 
 

@@ -20,7 +20,9 @@ def add_runs(transaction: Transaction, runs: Sequence[Run]) -> None:
     """Insert runs that follow from another one; what is about the same is there already and stays as it is."""
     marks = ",".join("?" * (RUN.count(",") + 1))
     for run in runs:
-        transaction.run(f"INSERT INTO run ({RUN}) VALUES ({marks}) ON CONFLICT DO NOTHING", *run_row(run))  # noqa: S608
+        sql = f"INSERT INTO run ({RUN}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+        if transaction.run(sql, *run_row(run)):
+            transaction.record(_decide.followed(run))
 
 
 def moved_on(transaction: Transaction, run: Run) -> Exception:

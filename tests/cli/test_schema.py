@@ -58,7 +58,15 @@ def test_a_rule_has_the_keys_of_the_model() -> None:
     rule = resolve(schema, schema["properties"]["rules"]["items"])
     assert set(rule["properties"]) == {field.alias or name for name, field in Rule.model_fields.items()}
     assert rule["additionalProperties"] is False
-    assert set(rule["required"]) == {"name", "when", "steps"}
+    assert set(rule["required"]) == {"name", "when"}
+    assert rule["oneOf"] == [{"required": ["steps"]}, {"required": ["remedies"]}]
+
+
+def test_a_step_acts_or_waits() -> None:
+    """Editors demand an action with its target, or a wait, which may be a plain duration."""
+    step = made()["$defs"]["Step"]
+    assert step["oneOf"] == [{"required": ["uses", "target"]}, {"required": ["wait"]}]
+    assert step["properties"]["wait"]["anyOf"][0]["type"] == "string"
 
 
 @pytest.mark.parametrize(("holder", "family"), [("Step", "actions"), ("ProbeCall", "probes")])

@@ -197,7 +197,7 @@ class Followups:
         await bench.store.save(held, entry(held))
         asked = await bench.store.cancel(held.id, "user:ann", "enough")
         assert (asked.state, asked.progress["cancel"]) == (State.HELD, "cancelled by user:ann: enough")
-        assert (await bench.events(held.id))[-1] == "run.cancel_requested"
+        assert (await bench.events(held.id))[-1] == "cancel.requested"
         assert (await bench.claim_one()).run.id == held.id
 
     async def test_the_newest_life_of_a_problem(self, bench: Bench) -> None:

@@ -1,0 +1,145 @@
+"""The way back of a temporary change: a run that waits, and puts the value back when it is safe or its time is over.
+
+It is created together with the outcome of the change, so that no crash can lose it, and waits as a held run. It acts
+only if the value is still the one that the change left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from remediator import acting
+from remediator.clock import format_duration, format_instant
+from remediator.closing import NOT_OURS, Closing
+from remediator.crashpoint import crashpoint
+from remediator.moves import Moves, Over, Stop, Untidy
+from remediator.rule import Step
+from remediator.run import LIVE, Kind, Lock, Run, State
+from remediator.store import EffectRow
+
+
+def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
+    """The run that puts back what the step at ``index`` of ``line`` has just changed."""
+    if step.lease is None:
+        raise ValueError("a change that stays needs no way back")
+    now, known = line.now(), line.step(index)
+    target = line.world.targets[step.target]
+    deadline = now + step.lease.at_most
+    change = {
+        "step": index,
+        "id": line.step_id(index),
+        "made_at": now,
+        "made_by": step.uses,
+        "change": known["change"],
+        "uses": known["inverse"]["uses"],
+        "with": known["inverse"]["with"],
+        "target": step.target,
+        "settle": step.lease.settle,
+        "deadline": deadline,
+        "timeout": format_duration(step.timeout),
+    }
+    return Run(
+        id=line.engine.ids(),
+        rule=line.run.rule,
+        rule_digest=line.run.rule_digest,
+        incident_id=line.run.incident_id,
+        state=State.HELD,
+        reason="in_force",
+        message=f"{known['change']['summary']}; goes back at the latest at {format_instant(deadline)}",
+        mode=line.run.mode,
+        epoch=0,
+        version=1,
+        owner="",
+        lease_until=0.0,
+        wake_at=deadline if line.incident.open else now,
+        created_at=now,
+        updated_at=now,
+        due_at=deadline,
+        locks=(Lock(step.target, subject, target.max_runs),),
+        progress={"change": change},
+        kind=Kind.REVERT,
+        about=f"{line.run.id}/{index}",
+    )
+
+
+class Reverting(Closing):
+    """The line of a run that puts one change back."""
+
+    async def go(self) -> None:
+        """Wait, put back, and say what came of it; ends by Stop, or by raising what the engine handles."""
+        crashpoint("worker.after_claim")
+        kept = self.progress["change"]
+        raw = {key: kept[key] for key in ("uses", "with", "target", "timeout")}
+        self.script = [Step.model_validate({**raw, "id": "back", "retry": {"attempts": 10, "backoff": "30s"}})]
+        try:
+            await self._bound_takeovers()
+            try:
+                for effect in [*self.effects]:
+                    if effect.state == "intent":
+                        await self._recover(effect)
+                if not self.acted:
+                    await self._due()
+                with contextlib.suppress(Over):
+                    await self._in_order(0)
+            except Untidy as error:
+                await self._not_back(error)
+            await self._back()
+        except Stop:
+            return
+
+    async def _recover(self, effect: EffectRow) -> None:
+        self.tidying = True
+        try:
+            await acting.recover(self, effect)
+        finally:
+            self.tidying = False
+
+    async def _due(self) -> None:
+        """Returns when the change may go back now; otherwise the run is held until it may."""
+        change, now = self.progress["change"], self.now()
+        if "asked" not in self.progress and now < change["deadline"]:
+            latest = await self.store.latest(self.incident.key)
+            ended = self.incident.ended_at if latest is None else latest.ended_at
+            safe = (now if ended is None else ended) + change["settle"]
+            if ended is None and not self.incident.open:
+                # Its end has been seen already, and nothing tells when this new life of the problem ends.
+                await self._stay("the alert fires again", min(safe, change["deadline"]))
+            if ended is None:
+                await self._stay("the alert fires", change["deadline"])
+            if now < safe:
+                settle = format_duration(change["settle"])
+                await self._stay(f"the alert must stay resolved for {settle}", min(safe, change["deadline"]))
+        await self._newest_first()
+
+    async def _newest_first(self) -> None:
+        """What was changed later on the same thing goes back first: it remembers the value that this change left."""
+        made = self.progress["change"]["made_at"]
+        others = await self.store.runs(kinds=(Kind.REVERT,), states=tuple(LIVE), limit=1000)
+        for other in others:
+            theirs = other.progress["change"]
+            same = any(a.overlaps(b) for a in self.run.locks for b in other.locks)
+            beside = other.about.partition("/")[0] == self.run.about.partition("/")[0] and other.wake_at <= self.now()
+            if other.id != self.run.id and (same or beside) and (theirs["made_at"], other.id) > (made, self.run.id):
+                message = f"{theirs['change']['summary']}, which was done later, goes back first"
+                await self.hold("in_force", message, self.now() + 5.0)
+
+    async def _stay(self, why: str, until: float) -> None:
+        deadline = format_instant(self.progress["change"]["deadline"])
+        summary = self.progress["change"]["change"]["summary"]
+        await self.hold("in_force", f"{summary}; {why}; goes back at the latest at {deadline}", until)
+
+    async def _not_back(self, error: Untidy) -> None:
+        summary = self.progress["change"]["change"]["summary"]
+        if error.reason == NOT_OURS:
+            message = f"not put back ({summary}): somebody else has changed it since: {error.message}"
+            await self.end(State.CANCELLED, "not_ours", message)
+        to = State.NEEDS_HUMAN if error.to is State.NEEDS_HUMAN else State.FAILED
+        await self.end(to, error.reason, f"could not be put back ({summary}): {error.message}")
+
+    async def _back(self) -> None:
+        summary = self.progress["change"]["change"]["summary"]
+        if not self.acted:
+            await self.end(State.SUCCEEDED, "already_back", f"it is as it was before already: {summary}")
+        asked = self.progress.get("asked")
+        why = f"{asked['actor']} asked for it" if asked else "its time was over"
+        await self.end(State.SUCCEEDED, "reverted", f"put back ({summary}): {why}")
