@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from remediator.clock import Clock
+from remediator.ledger import Ledger
 from remediator.target import Target
 
 T = TypeVar("T", bound=Target)
@@ -49,6 +50,8 @@ class ProbeContext:
 
     run_id: str
     clock: Clock
+    ledger: Ledger | None = None
+    """Where money is kept; for probes that compare it with something, and only to read."""
 
 
 class Probe(BaseModel, ABC, Generic[T]):

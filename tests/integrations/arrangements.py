@@ -12,18 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remediator.action import Action
+from remediator.action import Action, Change
 from remediator.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """An action before a real system. ``converges``: once done, its diff is empty."""
+    """An action before a real system. ``converges``: once done, its diff is empty.
+
+    ``licence`` does what a licence for a change does besides: it reserves money, where the action spends.
+    """
 
     action: Action[Any]
     target: Target
     effects: Callable[[], int]
     converges: bool
+    licence: Callable[[Change], None] = lambda change: None
 
 
 Arrangement = Callable[[Path], AbstractAsyncContextManager[Stage]]

@@ -121,6 +121,7 @@ async def test_looking_changes_nothing(stage: Stage) -> None:
 async def test_acting_takes_effect_once(stage: Stage) -> None:
     """From the stored change to the verified effect: exactly one, and where the action can see it, nothing is left."""
     change = _stored(await stage.action.diff(stage.target, acting()))
+    stage.licence(change)
     outcome = await stage.action.apply(stage.target, change, acting())
     await _verified(stage, change)
     assert stage.effects() == 1
@@ -133,6 +134,7 @@ async def test_no_effect_after_the_licence_ran_out(stage: Stage) -> None:
     clock = HandClock()
     context = acting(clock)
     change = _stored(await stage.action.diff(stage.target, context))
+    stage.licence(change)
     clock.at = context.deadline + 0.001
     with pytest.raises(TemporaryError) as caught:
         await stage.action.apply(stage.target, change, context)

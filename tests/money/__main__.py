@@ -24,10 +24,10 @@ def judged(first: int) -> tuple[list[str], Counter[str]]:
     return faults, seen
 
 
-def main(seeds: int, first: int = 0) -> int:
+def main(seeds: int, first: int = 0, workers: int = 2) -> int:
     """Play ``seeds`` seeds, beginning with ``first``; 1 if any of them found a fault."""
     total, found = Counter[str](), 0
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(workers) as pool:
         jobs = [pool.submit(judged, start) for start in range(first, first + seeds, STRETCH)]
         for job in as_completed(jobs):
             faults, seen = job.result()

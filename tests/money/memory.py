@@ -64,7 +64,9 @@ class MemoryLedger:
         await self.commit()
         return kept
 
-    def reserve(self, spend: Spend, *, key: str, effect_id: str) -> Transfer | TooMuch:
+    def reserve(
+        self, spend: Spend, *, key: str, effect_id: str, change: Mapping[str, Any] | None = None
+    ) -> Transfer | TooMuch:
         """What the licence transaction does: go on with what is open under the key, or reserve, or refuse."""
         now = self.now()
         mine = [transfer for transfer in self.kept.values() if transfer.key == key]
@@ -80,7 +82,7 @@ class MemoryLedger:
             self.kept[answer.id] = replace(answer, effect_id=effect_id, version=answer.version + 1)
             return self.kept[answer.id]
         number = f"{len(self.kept):026}"
-        new = reserved(spend, id=number, key=key, run_id=key, effect_id=effect_id, change={}, now=now)
+        new = reserved(spend, id=number, key=key, run_id=key, effect_id=effect_id, change=change or {}, now=now)
         self.kept[number] = new
         return new
 

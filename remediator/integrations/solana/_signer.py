@@ -49,37 +49,44 @@ class _Held:
         return self._bytes
 
 
-def _pair(text: bytes, where: str) -> _Held:
-    """The 64 bytes of a keypair file of the Solana tools: a JSON list of numbers."""
+# No function below both holds a key in a variable and raises: whoever prints a traceback with its local values, or the
+# error that was handled (JSONDecodeError keeps the whole text), finds none.
+
+
+def _parsed(text: bytes) -> _Held | None:
+    """The 64 bytes of a keypair file of the Solana tools, a JSON list of numbers; None if it is none."""
     try:
         numbers = json.loads(text)
         data = bytes(numbers) if isinstance(numbers, list) else b""
     except (ValueError, TypeError, RecursionError):
-        data = b""
-    if len(data) != 64:
-        raise PermanentError(f"{where} must hold a keypair: a JSON list of 64 numbers", reason="secret")
-    return _Held(data)
+        return None
+    return _Held(data) if len(data) == 64 else None
 
 
-def _address_of(held: _Held, where: str) -> str:
-    from solders.keypair import Keypair
-
-    try:
-        return str(Keypair.from_seed(held.reveal()[:32]).pubkey())
-    except ValueError:
-        raise PermanentError(f"{where} holds no usable key", reason="secret") from None
-
-
-def _sign(held: _Held, message: bytes, where: str) -> bytes:
+def _signature(held: _Held, message: bytes) -> tuple[str, bytes] | None:
+    """The address of a key and its signature; None if its two halves do not belong together."""
     from solders.keypair import Keypair
 
     try:
         pair = Keypair.from_seed(held.reveal()[:32])
     except ValueError:
-        raise PermanentError(f"{where} holds no usable key", reason="secret") from None
+        return None
     if bytes(pair.pubkey()) != held.reveal()[32:]:
+        return None
+    return str(pair.pubkey()), bytes(pair.sign_message(message))
+
+
+def _checked(held: _Held | None, where: str) -> _Held:
+    if held is None:
+        raise PermanentError(f"{where} must hold a keypair: a JSON list of 64 numbers", reason="secret")
+    return held
+
+
+def _used(held: _Held, message: bytes, where: str) -> tuple[str, bytes]:
+    found = _signature(held, message)
+    if found is None:
         raise PermanentError(f"{where}: its two halves do not belong together", reason="secret")
-    return bytes(pair.sign_message(message))
+    return found
 
 
 class FileSigner:
@@ -101,17 +108,18 @@ class FileSigner:
             if told.st_uid != os.geteuid() or stat.S_IMODE(told.st_mode) != 0o400:
                 raise PermanentError(f"{where} must belong to the user that runs Remediator and have mode 0400",
                                      reason="secret")  # fmt: skip
-            return _pair(os.read(descriptor, _LIMIT), where)
+            held = _parsed(os.read(descriptor, _LIMIT))
         finally:
             os.close(descriptor)
+        return _checked(held, where)
 
     async def address(self) -> str:
         """The address of the key."""
-        return _address_of(self._read(), "keypair_file")
+        return _used(self._read(), b"", "keypair_file")[0]
 
     async def sign(self, message: bytes) -> bytes:
         """Sign with the key as it is in the file now."""
-        return _sign(self._read(), message, "keypair_file")
+        return _used(self._read(), message, "keypair_file")[1]
 
 
 class DescriptorSigner:
@@ -126,19 +134,19 @@ class DescriptorSigner:
             where = f"keypair_fd {self._number}"
             try:
                 with os.fdopen(self._number, "rb") as file:
-                    text = file.read(_LIMIT)
+                    held = _parsed(file.read(_LIMIT))
             except OSError as error:
                 raise PermanentError(f"{where} cannot be read: {error.strerror}", reason="secret") from None
-            self._held = _pair(text, where)
+            self._held = _checked(held, where)
         return self._held
 
     async def address(self) -> str:
         """The address of the key."""
-        return _address_of(self._read(), "keypair_fd")
+        return _used(self._read(), b"", "keypair_fd")[0]
 
     async def sign(self, message: bytes) -> bytes:
         """Sign with the key that was handed over."""
-        return _sign(self._read(), message, "keypair_fd")
+        return _used(self._read(), message, "keypair_fd")[1]
 
 
 class CommandSigner:

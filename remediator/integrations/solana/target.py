@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from remediator.clock import Clock, Duration
 from remediator.errors import PermanentError, TemporaryError
@@ -31,7 +31,19 @@ GENESIS = {
     "devnet": "EtWTRABZaYq6iMfeYKouRu166VU2xqa1wcaWoxPkrZBG",
 }
 """Genesis hashes of the public clusters; of any other one the settings say it themselves."""
+TREASURY = "treasury"
+"""What probes call the source; no wallet has this name."""
 _WALLET = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def _wallet_name(name: str) -> str:
+    if _WALLET.fullmatch(name) is None:
+        raise ValueError("a wallet is named by the settings: letters a-z, digits and dashes; never an address")
+    return name
+
+
+WalletName = Annotated[str, Field(max_length=63), AfterValidator(_wallet_name)]
+"""The name of a wallet in the settings."""
 
 
 class _Part(BaseModel):
@@ -163,8 +175,9 @@ class SolanaTarget(Target):
     @classmethod
     def _wallets(cls, wallets: dict[str, str]) -> dict[str, str]:
         for name in wallets:
-            if _WALLET.fullmatch(name) is None:
-                raise ValueError(f'"{name[:60]}" is no name of a wallet; write letters a-z, digits and dashes')
+            if _WALLET.fullmatch(name) is None or name == TREASURY:
+                message = "write letters a-z, digits and dashes, and not treasury"
+                raise ValueError(f'"{name[:60]}" is no name of a wallet; {message}')
         if len(set(wallets.values())) != len(wallets):
             raise ValueError("two names stand for one address; a wallet has one name")
         return wallets

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from remediator.action import Action, ActionContext, Change, Effect, Happened, Outcome
 from remediator.errors import ActionError, Conflict, PermanentError, StateError, TemporaryError
 from remediator.integrations.solana._chain import SYSTEM_PROGRAM, Account
 from remediator.integrations.solana._treasury import balances, teller
 from remediator.integrations.solana._units import Lamports
-from remediator.integrations.solana.target import _WALLET, SolanaTarget
+from remediator.integrations.solana.target import SolanaTarget, WalletName
 from remediator.ledger import Ledger, Spend, Transfer, TransferState, sol
 
 
@@ -29,18 +29,11 @@ class TopUp(Action[SolanaTarget]):
     effect: ClassVar[Effect] = Effect.KEYED
     literal: ClassVar[frozenset[str]] = frozenset({"to_balance", "amount"})
 
-    wallet: str = Field(max_length=63, description="The name of the wallet in the settings of the target.")
+    wallet: WalletName = Field(description="The name of the wallet in the settings of the target.")
     to_balance: Lamports | None = Field(
         default=None, gt=0, description="Pay what is missing to this balance, such as `5 SOL`; nothing if none is."
     )
     amount: Lamports | None = Field(default=None, gt=0, description="Pay exactly this, such as `1.5 SOL`.")
-
-    @field_validator("wallet")
-    @classmethod
-    def _wallet(cls, name: str) -> str:
-        if _WALLET.fullmatch(name) is None:
-            raise ValueError("wallet is a name of the settings: letters a-z, digits and dashes; never an address")
-        return name
 
     @model_validator(mode="after")
     def _one_wish(self) -> TopUp:

@@ -20,6 +20,7 @@ from aiohttp import web
 from solders.hash import Hash
 from solders.keypair import Keypair
 from solders.litesvm import LiteSVM
+from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.system_program import create_nonce_account
 from solders.transaction import VersionedTransaction
@@ -140,9 +141,8 @@ class Chain:
         """A nonce account of ``authority``."""
         account = Keypair()
         steps = create_nonce_account(authority.pubkey(), account.pubkey(), authority.pubkey(), 2_000_000)
-        from solders.message import Message
-
-        message = Message.new_with_blockhash(list(steps), authority.pubkey(), Hash.from_string(self.blockhash(self.slot)))
+        recent = Hash.from_string(self.blockhash(self.slot))
+        message = Message.new_with_blockhash(list(steps), authority.pubkey(), recent)
         transaction = VersionedTransaction(message, [authority, account])
         assert not isinstance(self.vm.send_transaction(transaction), FailedTransactionMetadata)
         return str(account.pubkey())
@@ -307,7 +307,8 @@ class Node:
     def _getSignaturesForAddress(self, params: list[Any]) -> Any:
         options = params[1] if len(params) > 1 else {}
         slot = self.slot(params)
-        lines = [each for each in reversed(self.chain.landed) if params[0] in each.keys and self.first <= each.slot <= slot]
+        known = [each for each in reversed(self.chain.landed) if self.first <= each.slot <= slot]
+        lines = [each for each in known if params[0] in each.keys]
         if options.get("before"):
             names = [each.signature for each in lines]
             lines = lines[names.index(options["before"]) + 1 :]
@@ -367,10 +368,10 @@ async def cluster(*, nodes: int = 3, slot_time: float = 0.005, treasury: int = 1
         for node in it.nodes:
             app = web.Application()
             app.router.add_post("/", node.handle)
-            runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             runners.append(runner)
-            site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             node.port = runner.addresses[0][1]
         yield it
