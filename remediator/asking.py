@@ -11,18 +11,23 @@ import structlog
 from remediator import acting
 from remediator.action import canonical_json
 from remediator.crashpoint import crashpoint
-from remediator.guard import Decision, Guard, GuardContext, Limit, Verdict
+from remediator.errors import StoreUnavailable
+from remediator.guard import Decision, Guard, GuardContext, Limit, Proposed, Verdict
 from remediator.guards.approval import Approval as ApprovalGuard
+from remediator.guards.feedback import Feedback as FeedbackGuard
 from remediator.guards.pause import Pause as PauseGuard
 from remediator.moves import Stop
 from remediator.planning import Plan, Trial
 from remediator.preparing import Preparing, Ready
+from remediator.recalling import Recalled
 from remediator.redact import redact
 from remediator.rule import Mode
 from remediator.run import State
 from remediator.store import Approval
 
 _log = structlog.get_logger("remediator.engine")
+BUILT_IN: Sequence[tuple[str, Guard]] = (("pause", PauseGuard()), ("feedback", FeedbackGuard()))
+"""Guards that stand before every effect of every rule, and need not be written."""
 _GUARD_SECONDS = 10.0
 """A guard that has not answered by then could not be evaluated."""
 
@@ -35,10 +40,10 @@ class Asking(Preparing):
         asks = mode is Mode.APPROVE or plan.approval is not None
         approval = await self.store.approval(self.run.id) if asks else None
         granted = self._granted(approval, ready)
-        context = await self._guard_context(plan, mode, granted)
+        context = await self._guard_context(plan, mode, granted, ready)
         self.verdicts = []
         asking: ApprovalGuard | None = None
-        guards: Sequence[tuple[str, Guard]] = [("pause", PauseGuard()), *plan.guards]
+        guards: Sequence[tuple[str, Guard]] = [*BUILT_IN, *plan.guards]
         if mode is Mode.APPROVE and plan.approval is None:
             guards = [*guards, ("approval", ApprovalGuard.model_construct(expires=self.world.approval_expires))]
         for name, guard in guards:
@@ -69,12 +74,14 @@ class Asking(Preparing):
             and any(c["step"] == ready.index and c["digest"] == ready.digest for c in approval.changes)
         )
 
-    async def _guard_context(self, plan: Plan, mode: Mode, granted: bool) -> GuardContext:
+    async def _guard_context(self, plan: Plan, mode: Mode, granted: bool, ready: Ready | None) -> GuardContext:
+        siblings, now = self.world.siblings(plan.rule), self.now()
+        looking = mode is Mode.OBSERVE
         return GuardContext(
             run_id=self.run.id,
             rule=self.run.rule,
             mode=mode.value,
-            now=self.now(),
+            now=now,
             labels=self.labels,
             severity=self.world.severity(plan.rule, self.labels),
             targets=self.run.targets,
@@ -82,12 +89,20 @@ class Asking(Preparing):
             evidence=self.progress.get("evidence", {}),
             approved=granted,
             pauses={pause.scope: pause.reason for pause in await self.store.pauses()},
+            incident_key=self.incident.key,
+            service=plan.rule.service,
+            siblings=siblings,
+            all_targets=self.world.targets.keys(),
+            change=_proposed(ready),
+            facts=Recalled(self.store, self.run, self.incident.key, siblings, now, looking=looking),
         )
 
     async def _verdict(self, name: str, guard: Guard, context: GuardContext) -> Verdict:
         try:
             async with asyncio.timeout(_GUARD_SECONDS):
                 verdict = await guard.check(context)
+        except StoreUnavailable:
+            raise  # Nothing was found out, and nothing is done: the run is taken up again when its lease is over.
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no yes; it is logged and classified here.
             _log.exception("a guard failed, which is a no", guard=name)
             why = redact(f"{type(error).__name__}: {error}")
@@ -153,15 +168,8 @@ class Asking(Preparing):
         }
 
     async def _observe(self, plan: Plan, trial: Trial) -> None:
-        context = await self._guard_context(plan, Mode.OBSERVE, True)
-        said, limits = [], list[Limit]()
-        noes = []
-        for name, guard in [("pause", PauseGuard()), *plan.guards]:
-            verdict = await self._verdict(name, guard, context)
-            if verdict.decision is not Decision.ALLOW:
-                noes.append(verdict.message)
-            limits += guard.limits(context)
-        refusal = await self.store.within(limits, self.run, self.incident.key, self.run.targets)
+        said, noes, limits = [], [], list[Limit]()
+        first: Ready | None = None
         for index in trial.span:
             step = self.script[index]
             if step.wait is not None:
@@ -172,9 +180,30 @@ class Asking(Preparing):
                 break
             ready = await self._ready(index)
             said.append(ready.change.summary)
+            first = first or (None if ready.change.empty else ready)
+        context = await self._guard_context(plan, Mode.OBSERVE, True, first)
+        for name, guard in [*BUILT_IN, *plan.guards]:
+            verdict = await self._verdict(name, guard, context)
+            if verdict.decision is not Decision.ALLOW:
+                noes.append(verdict.message)
+            limits += guard.limits(context)
+        refusal = await self.store.within(limits, self.run, self.incident.key, self.run.targets)
         message = "would have done: " + "; ".join(said)
         if refusal is not None:
             noes.append(refusal.message)
         if noes:
             message += f" (but not now: {'; '.join(noes)})"
         await self.stop(State.OBSERVED, "observe", message)
+
+
+def _proposed(ready: Ready | None) -> Proposed | None:
+    if ready is None:
+        return None
+    return Proposed(
+        uses=ready.step.uses,
+        target=ready.step.target,
+        subject=ready.action.subject(),
+        summary=ready.shown_change["summary"],
+        before=ready.shown_change["before"],
+        after=ready.shown_change["after"],
+    )

@@ -125,6 +125,9 @@ class Closing(Asking):
             effect=ready.action.effect_on(ready.target).value,
             change=ready.shown_change,
             incident_key=self.incident.key,
+            announces=ready.step.causes,
+            announces_for=ready.step.causes_for,
+            answers=self.labels.get("alertname", ""),
             entry=self.entry(
                 "effect.intent", {**ready.shown(self.step_id(index)), "attempt": self.attempt(index), **detail}
             ),

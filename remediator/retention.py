@@ -28,10 +28,11 @@ _ANY = GuardContext(
 
 
 def longest_window(rules: Iterable[Rule], registry: Registry, more_guards: Sequence[Mapping[str, Any]] = ()) -> float:
-    """How far back the limits of these rules look, in seconds."""
+    """How far back the guards of these rules look, in seconds."""
     entries = [*more_guards, *(entry for rule in rules for entry in rule.guards)]
     guards = [make_guard(entry, registry)[1] for entry in entries]
-    return max((limit.window for guard in guards for limit in guard.limits(_ANY)), default=0.0)
+    windows = [limit.window for guard in guards for limit in guard.limits(_ANY)]
+    return max([*windows, *(guard.looks_back() for guard in guards)], default=0.0)
 
 
 class Retention:

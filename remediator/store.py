@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from remediator.arrival import Arrival, Receipt
 from remediator.audit import AuditRecord, Entry
+from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastRun
 from remediator.guard import Limit
 from remediator.incident import Incident
 from remediator.run import Kind, Run, State
@@ -53,7 +54,8 @@ class LicenceRequest:
     """Everything that is decided in the licence transaction, immediately before an effect.
 
     ``run`` is the run as it will be once licensed. ``approval`` is the digest of the change that a person must have
-    granted, or "".
+    granted, or "". ``announces`` names alerts that the effect will make fire, expected until ``announces_for`` seconds
+    after it ended; ``answers`` is the alert that the run answers, from which the store counts how deep a chain is.
     """
 
     run: Run
@@ -72,6 +74,9 @@ class LicenceRequest:
     """What was granted has been begun: it is carried through, also when the time to begin is over."""
     closing: bool = False
     """This puts something back, or tells people: the incident may be over, and no limit counts it."""
+    announces: Sequence[str] = ()
+    announces_for: float = 0.0
+    answers: str = ""
 
 
 class Licence(NamedTuple):
@@ -311,6 +316,60 @@ class Store(Protocol):
 
     async def pauses(self) -> Sequence[Pause]:
         """Pauses in force."""
+        ...
+
+    # what guards ask (facts.py); ``but`` is the run that asks, which is no part of the answer
+    async def past_runs(self, of: str, values: Sequence[str], since: float, but: str, most: int) -> Sequence[PastRun]:
+        """Up to ``most`` runs with a licence that go on, then those that ended after ``since``, the last to end first.
+
+        ``values`` is one rule, incident key or target, the rules of a service, or nothing for ``global``.
+        """
+        ...
+
+    async def past_changes(self, target: str, since: float, but: str, most: int) -> Sequence[PastChange]:
+        """Licences on ``target`` given after ``since``, newest first, but those that certainly had no effect."""
+        ...
+
+    async def lives(self, key: str, most: int) -> Sequence[float]:
+        """When the newest incidents of a problem began, newest first."""
+        ...
+
+    async def opened(self, since: float, most: int) -> Sequence[OpenedRun]:
+        """The newest runs that were opened after ``since``, newest first."""
+        ...
+
+    async def opened_count(self, since: float, until: float) -> int:
+        """How many incidents had runs opened after ``since`` and not after ``until``."""
+        ...
+
+    async def targets_firing(self) -> frozenset[str]:
+        """Targets that the runs of open incidents may act on."""
+        ...
+
+    async def firing(self, texts: Sequence[str], most: int) -> Sequence[Incident]:
+        """Open incidents, newest first, whose members as JSON hold every one of ``texts``."""
+        ...
+
+    async def announced(self, alert: str, at: float, but: str) -> Sequence[Announced]:
+        """Who had announced ``alert`` for the instant ``at``, the longest expected first."""
+        ...
+
+    async def guard_states(self, guard: str = "", *, open_only: bool = False) -> Sequence[GuardState]:
+        """What guards keep, of one guard if named."""
+        ...
+
+    async def open_guard(self, wanted: GuardState) -> GuardState:
+        """Open a guard's state durably, or lengthen the open one; what it is then.
+
+        ``wanted.since`` is when the caller looked: what was closed after that stays closed.
+        """
+        ...
+
+    async def close_guard(self, guard: str, scope: str, actor: str, reason: str) -> Sequence[GuardState]:
+        """Close what ``guard`` has open under ``scope``, or all of it for ``""``, and wake the runs that it holds.
+
+        What was closed, as it is now. Raises NotFound if nothing is open.
+        """
         ...
 
     # audit

@@ -23,6 +23,13 @@ class World:
     """Service → value of the alert's ``severity`` label → the service's own level (SEV1, P0 …)."""
     approval_expires: float = 900.0
 
+    def siblings(self, rule: Rule) -> tuple[str, ...]:
+        """Names of the rules of the same service, this one included; a rule without a service is alone."""
+        if not rule.service:
+            return (rule.name,)
+        found = [name for name, other in self.rules.items() if other.service == rule.service]
+        return tuple(sorted({rule.name, *found}))
+
     def severity(self, rule: Rule, labels: Mapping[str, str]) -> str:
         """The level of this incident in its service's own words, or the alert's label where nothing is mapped."""
         said = labels.get("severity", "")

@@ -232,7 +232,7 @@ async def test_a_guard_that_denies_ends_the_run() -> None:
         assert (run.state, run.reason, run.message) == (State.DENIED, "freeze", "nobody deploys today")
         (told,) = await h.details(run_id, "run.denied")
         assert [(v["guard"], v["decision"]) for v in told["verdicts"]] == [
-            ("pause", "allow"), ("gate", "allow"), ("gate", "deny"),
+            ("pause", "allow"), ("feedback", "allow"), ("gate", "allow"), ("gate", "deny"),
         ]  # fmt: skip
         assert not h.effects
 

@@ -105,7 +105,12 @@ def over_limit(limit: Limit, count: int, until: float | None) -> Refusal | None:
 
 
 def scope_value(limit: Limit, rule: str, incident_key: str, target: str) -> tuple[str, str]:
-    """Column of the ledger and its value for a limit's scope; an empty column means every row."""
+    """Column of the ledger and its value for a limit's scope; an empty column means every row.
+
+    ``service`` is no column: it stands for the rules that the limit names.
+    """
+    if limit.scope == "service":
+        return "service", limit.service
     columns = {"rule": ("rule", rule), "incident": ("incident_key", incident_key), "target": ("target", target)}
     return columns.get(limit.scope, ("", ""))
 

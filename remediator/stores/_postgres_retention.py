@@ -29,6 +29,7 @@ _OF_RUNS = (
     "DELETE FROM effect_evidence WHERE effect_id IN (SELECT id FROM effect WHERE run_id = ANY($1::text[]))",
     "DELETE FROM approval_vote WHERE approval_id IN (SELECT id FROM approval WHERE run_id = ANY($1::text[]))",
     "DELETE FROM approval WHERE run_id = ANY($1::text[])",
+    "DELETE FROM announcement WHERE run_id = ANY($1::text[])",
     "DELETE FROM effect WHERE run_id = ANY($1::text[])",
     "DELETE FROM run WHERE id = ANY($1::text[])",
 )
@@ -41,6 +42,7 @@ async def prune(transaction: Transaction, keep: float, most: int) -> Pruned:
     runs = [row[0] for row in await transaction.all(_RUNS, before, most)]
     *_, effects, _ = [await transaction.run(sql, runs) for sql in _OF_RUNS] if runs else [0, 0]
     incidents = await transaction.run(_INCIDENTS, before, most)
+    await transaction.run("DELETE FROM guard_state WHERE open = 0 AND since < $1", before)
     deliveries = await transaction.run(_DELIVERIES, before, most)
     removed = await _oldest(transaction, before)
     doubt = removed if isinstance(removed, str) else ""

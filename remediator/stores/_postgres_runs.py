@@ -15,6 +15,7 @@ from remediator.run import Lock, Run
 from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
 from remediator.stores import _decide
 from remediator.stores._postgres_database import Name
+from remediator.stores._postgres_facts import announce
 from remediator.stores._postgres_people import all_pauses, newest_approval
 from remediator.stores._postgres_session import Session, Transaction
 from remediator.stores._postgres_write import add_runs, end_run, moved_on, still_waits, write_run
@@ -186,6 +187,7 @@ async def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -
         now,
         int(request.closing),
     )
+    await announce(transaction, request, effect_id)
     written = await write_run(transaction, run)
     transaction.record(request.entry)
     return Licence(written, effect_id)
@@ -200,7 +202,10 @@ async def over(
         column, value = _decide.scope_value(limit, run.rule, incident_key, target)
         values: list[Any] = [run.id, limit.runs, cutoff]
         scope = ""
-        if column:
+        if column == "service":
+            scope = "rule = ANY($4::text[]) AND "
+            values.append(list(limit.rules))
+        elif column:
             scope = f"{column} = $4 AND "
             values.append(value)
         if limit.since == "start":

@@ -9,6 +9,7 @@ from typing import Any
 
 from remediator.action import canonical_json
 from remediator.audit import AuditRecord
+from remediator.facts import GuardState
 from remediator.incident import Incident
 from remediator.run import Kind, Lock, Run, State
 from remediator.store import Approval, EffectRow
@@ -22,6 +23,7 @@ EFFECT = (
     "id,run_id,step,attempt,epoch,action,target,subject,effect,state,change,outcome,licensed_at,finished_at"
 )
 APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
+GUARD_STATE = "guard,scope,open,since,until,why,actor"
 AUDIT = "sequence,at,event,actor,run_id,rule,body,previous,digest"
 
 
@@ -126,6 +128,11 @@ def read_approval(row: Sequence[Any], votes: Sequence[Sequence[Any]]) -> Approva
         expires_at=row[7],
         votes=tuple({"actor": v[0], "yes": bool(v[1]), "comment": v[2], "at": v[3]} for v in votes),
     )
+
+
+def read_guard_state(row: Sequence[Any]) -> GuardState:
+    """What a guard keeps, in a row of GUARD_STATE's columns."""
+    return GuardState(row[0], row[1], bool(row[2]), *row[3:])
 
 
 def read_audit(row: Sequence[Any]) -> AuditRecord:

@@ -28,6 +28,7 @@ _OF_RUNS = (
     f"DELETE FROM effect_evidence WHERE effect_id IN (SELECT id FROM effect WHERE run_id IN ({_RUN_IDS}))",  # noqa: S608
     f"DELETE FROM approval_vote WHERE approval_id IN (SELECT id FROM approval WHERE run_id IN ({_RUN_IDS}))",  # noqa: S608
     f"DELETE FROM approval WHERE run_id IN ({_RUN_IDS})",  # noqa: S608
+    f"DELETE FROM announcement WHERE run_id IN ({_RUN_IDS})",  # noqa: S608
     f"DELETE FROM effect WHERE run_id IN ({_RUN_IDS})",  # noqa: S608
     f"DELETE FROM run WHERE id IN ({_RUN_IDS})",  # noqa: S608
 )
@@ -39,6 +40,7 @@ def prune(transaction: Transaction, keep: float, most: int) -> Pruned:
     runs = [row[0] for row in transaction.all(_RUNS, before, before, most)]
     *_, effects, _ = [transaction.run(sql, json.dumps(runs)) for sql in _OF_RUNS] if runs else [0, 0]
     incidents = transaction.run(_INCIDENTS, before, before, most)
+    transaction.run("DELETE FROM guard_state WHERE open = 0 AND since < ?", before)
     deliveries = transaction.run(_DELIVERIES, most, before)
     removed = _oldest(transaction, before)
     doubt = removed if isinstance(removed, str) else ""

@@ -25,6 +25,7 @@ from remediator.stores._rows import (
     read_locks,
     read_run,
 )
+from remediator.stores._sqlite_facts import announce
 from remediator.stores._sqlite_people import all_pauses, newest_approval
 from remediator.stores._sqlite_write import add_runs, end_run, moved_on, still_waits, write_run
 from remediator.stores._sqlite_writer import Transaction
@@ -188,6 +189,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
         now,
         int(request.closing),
     )
+    announce(transaction, request, effect_id)
     written = write_run(transaction, run)
     transaction.record(request.entry)
     return Licence(written, effect_id)
@@ -205,6 +207,8 @@ def over(
         column, value = _decide.scope_value(limit, run.rule, incident_key, target)
         scope = f"{column} = ? AND " if column else ""
         values: list[Any] = [value] if column else []
+        if column == "service":
+            scope, values = "rule IN (SELECT value FROM json_each(?)) AND ", [json.dumps(limit.rules)]
         cutoff = now - limit.window
         if limit.since == "start":
             at, extra = "max(licensed_at)", "licensed_at > ? AND "

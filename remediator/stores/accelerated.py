@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from remediator.arrival import Arrival, Receipt
+from remediator.facts import GuardState
 from remediator.metrics import Metrics
 from remediator.run import Run
 from remediator.store import Claim, Licence, LicenceRequest, Pause, Refusal, Store
@@ -75,6 +76,15 @@ class AcceleratedStore:
         self.backlog = store.backlog
         self.counts = store.counts
         self.prune = store.prune
+        self.past_runs = store.past_runs
+        self.past_changes = store.past_changes
+        self.lives = store.lives
+        self.opened = store.opened
+        self.opened_count = store.opened_count
+        self.targets_firing = store.targets_firing
+        self.firing = store.firing
+        self.announced = store.announced
+        self.guard_states = store.guard_states
         # What commits lets those know who watch.
         self.remember = self._telling(store.remember)
         self.save = self._telling(store.save)
@@ -82,6 +92,7 @@ class AcceleratedStore:
         self.late = self._telling(store.late)
         self.ask = self._telling(store.ask)
         self.append = self._telling(store.append)
+        self.open_guard = self._telling(store.open_guard)
 
     # life ------------------------------------------------------------------------------------------------------------
 
@@ -175,6 +186,12 @@ class AcceleratedStore:
         """Release a pause. Raises NotFound."""
         await self._store.resume(scope, actor, comment)
         self._woken()
+
+    async def close_guard(self, guard: str, scope: str, actor: str, reason: str) -> Sequence[GuardState]:
+        """Close what a guard has open; the runs that it held look again. Raises NotFound."""
+        closed = await self._store.close_guard(guard, scope, actor, reason)
+        self._woken()
+        return closed
 
     # the pre-filter --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from remediator.anchor import Walk
 from remediator.audit import GENESIS, Entry, Verification, seal
 from remediator.errors import StoreError
-from remediator.stores._rows import APPROVAL, AUDIT, EFFECT, INCIDENT, RUN, read_audit
+from remediator.stores._rows import APPROVAL, AUDIT, EFFECT, GUARD_STATE, INCIDENT, RUN, read_audit
 
 BATCH = 500
 
@@ -28,10 +28,12 @@ TABLES = (
     Table("rule_version", "digest,body,seen_at", "digest"),
     Table("run", RUN, "id"),
     Table("effect", f"{EFFECT},rule,incident_key,over_at,closing", "id"),
+    Table("announcement", "effect_id,alert,run_id,rule,lasts,depth", "effect_id,alert"),
     Table("effect_evidence", "id,effect_id,state,outcome,at", "id"),
     Table("approval", APPROVAL, "id"),
     Table("approval_vote", "approval_id,actor,yes,comment,at", "approval_id,at"),
     Table("pause", "scope,reason,actor,since,until", "scope"),
+    Table("guard_state", GUARD_STATE, "guard,scope"),
     Table("audit_segment", "last,first,head,sealed_at,removed_at", "last"),
     Table("audit", AUDIT, "sequence"),
 )

@@ -14,12 +14,20 @@ from remediator.audit import AuditRecord, Entry
 from remediator.clock import Clock
 from remediator.crashpoint import crashpoint
 from remediator.errors import NotFound, StoreUnavailable
+from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastRun
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.run import Kind, Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
-from remediator.stores import _postgres_intake, _postgres_migrate, _postgres_people, _postgres_retention, _postgres_runs
+from remediator.stores import (
+    _postgres_facts,
+    _postgres_intake,
+    _postgres_migrate,
+    _postgres_people,
+    _postgres_retention,
+    _postgres_runs,
+)
 from remediator.stores._gather import Gatherer
 from remediator.stores._postgres_connect import Address
 from remediator.stores._postgres_database import Database, Name
@@ -364,6 +372,54 @@ class PostgresStore:
             return [pause for pause in pauses if pause.until is None or pause.until > now]
 
         return await self._read(work)
+
+    # what guards ask -------------------------------------------------------------------------------------------------
+
+    async def past_runs(self, of: str, values: Sequence[str], since: float, but: str, most: int) -> Sequence[PastRun]:
+        """Licensed runs, those that go on first."""
+        return await self._read(lambda s: _postgres_facts.past_runs(s, of, values, since, but, most))
+
+    async def past_changes(self, target: str, since: float, but: str, most: int) -> Sequence[PastChange]:
+        """Licences on a target, newest first."""
+        return await self._read(lambda s: _postgres_facts.past_changes(s, target, since, but, most))
+
+    async def lives(self, key: str, most: int) -> Sequence[float]:
+        """When a problem's newest incidents began."""
+        return await self._read(lambda s: _postgres_facts.lives(s, key, most))
+
+    async def opened(self, since: float, most: int) -> Sequence[OpenedRun]:
+        """The newest runs that were opened."""
+        return await self._read(lambda s: _postgres_facts.opened(s, since, most))
+
+    async def opened_count(self, since: float, until: float) -> int:
+        """How many incidents had runs opened in between."""
+        return await self._read(lambda s: _postgres_facts.opened_count(s, since, until))
+
+    async def targets_firing(self) -> frozenset[str]:
+        """Targets of the runs of open incidents."""
+        return await self._read(_postgres_facts.targets_firing)
+
+    async def firing(self, texts: Sequence[str], most: int) -> Sequence[Incident]:
+        """Open incidents whose members hold all texts."""
+        return await self._read(lambda s: _postgres_facts.firing(s, texts, most))
+
+    async def announced(self, alert: str, at: float, but: str) -> Sequence[Announced]:
+        """Who had announced an alert."""
+        return await self._read(lambda s: _postgres_facts.announced(s, alert, at, but))
+
+    async def guard_states(self, guard: str = "", *, open_only: bool = False) -> Sequence[GuardState]:
+        """What guards keep."""
+        return await self._read(lambda s: _postgres_facts.guard_states(s, guard, open_only))
+
+    async def open_guard(self, wanted: GuardState) -> GuardState:
+        """Open a guard's state, or lengthen it."""
+        return await self._write(lambda t: _postgres_facts.open_guard(t, wanted), alone=[_postgres_facts.STATES])
+
+    async def close_guard(self, guard: str, scope: str, actor: str, reason: str) -> Sequence[GuardState]:
+        """Close what a guard has open. Raises NotFound."""
+        return await self._write(
+            lambda t: _postgres_facts.close_guard(t, guard, scope, actor, reason), alone=[_postgres_facts.STATES]
+        )
 
     # audit -----------------------------------------------------------------------------------------------------------
 

@@ -18,12 +18,20 @@ from remediator.arrival import Arrival, Receipt
 from remediator.audit import AuditRecord, Entry
 from remediator.clock import Clock
 from remediator.errors import NotFound, StoreUnavailable
+from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastRun
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.run import Kind, Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
-from remediator.stores import _sqlite_file, _sqlite_intake, _sqlite_people, _sqlite_retention, _sqlite_runs
+from remediator.stores import (
+    _sqlite_facts,
+    _sqlite_file,
+    _sqlite_intake,
+    _sqlite_people,
+    _sqlite_retention,
+    _sqlite_runs,
+)
 from remediator.stores._gather import Gatherer
 from remediator.stores._rows import (
     AUDIT,
@@ -375,6 +383,52 @@ class SqliteStore:
                 self._pauses = read
         now = self._clock.now()
         return [pause for pause in self._pauses if pause.until is None or pause.until > now]
+
+    # what guards ask -------------------------------------------------------------------------------------------------
+
+    async def past_runs(self, of: str, values: Sequence[str], since: float, but: str, most: int) -> Sequence[PastRun]:
+        """Licensed runs, those that go on first."""
+        return await self._read(lambda c: _sqlite_facts.past_runs(c, of, values, since, but, most))
+
+    async def past_changes(self, target: str, since: float, but: str, most: int) -> Sequence[PastChange]:
+        """Licences on a target, newest first."""
+        return await self._read(lambda c: _sqlite_facts.past_changes(c, target, since, but, most))
+
+    async def lives(self, key: str, most: int) -> Sequence[float]:
+        """When a problem's newest incidents began."""
+        return self._peek(lambda c: _sqlite_facts.lives(c, key, most))
+
+    async def opened(self, since: float, most: int) -> Sequence[OpenedRun]:
+        """The newest runs that were opened."""
+        return await self._read(lambda c: _sqlite_facts.opened(c, since, most))
+
+    async def opened_count(self, since: float, until: float) -> int:
+        """How many incidents had runs opened in between."""
+        return await self._read(lambda c: _sqlite_facts.opened_count(c, since, until))
+
+    async def targets_firing(self) -> frozenset[str]:
+        """Targets of the runs of open incidents."""
+        return await self._read(_sqlite_facts.targets_firing)
+
+    async def firing(self, texts: Sequence[str], most: int) -> Sequence[Incident]:
+        """Open incidents whose members hold all texts."""
+        return await self._read(lambda c: _sqlite_facts.firing(c, texts, most))
+
+    async def announced(self, alert: str, at: float, but: str) -> Sequence[Announced]:
+        """Who had announced an alert."""
+        return self._peek(lambda c: _sqlite_facts.announced(c, alert, at, but, self._clock.now()))
+
+    async def guard_states(self, guard: str = "", *, open_only: bool = False) -> Sequence[GuardState]:
+        """What guards keep."""
+        return self._peek(lambda c: _sqlite_facts.guard_states(c, guard, open_only))
+
+    async def open_guard(self, wanted: GuardState) -> GuardState:
+        """Open a guard's state, or lengthen it."""
+        return await self._write(lambda t: _sqlite_facts.open_guard(t, wanted))
+
+    async def close_guard(self, guard: str, scope: str, actor: str, reason: str) -> Sequence[GuardState]:
+        """Close what a guard has open. Raises NotFound."""
+        return await self._write(lambda t: _sqlite_facts.close_guard(t, guard, scope, actor, reason))
 
     # audit -----------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import pytest
 from remediator.anchor import Walk
 from remediator.audit import Entry
 from remediator.errors import StoreError
+from remediator.facts import GuardState
 from remediator.run import State
 from remediator.store import Pause
 from remediator.stores import _postgres_migrate
@@ -55,11 +56,12 @@ async def filled(path: Path) -> StoreClock:
         claim = await bench.running("b", ref("rule-b"))
         await bench.asked(claim, needed=2)
         await bench.store.vote(claim.run.id, "what was shown", "user:ann", True, "fine 🙂")
-        licence = await bench.licensed(await bench.running("c", ref("rule-c")))
+        licence = await bench.licensed(await bench.running("c", ref("rule-c")), announces=["Lag"], lasts=60.0)
         await bench.store.late(licence.effect_id, "unknown", {}, Entry(event="effect.late", actor="remediator"))
         await bench.concluded(licence, State.NEEDS_HUMAN, "unknown")
         await bench.ends("c", ref("rule-c"))
         await bench.fires("d", ref("rule-d", wait=3600.0))
+        await bench.store.open_guard(GuardState("breaker", "rule:rule-c", True, T0, None, "3 failed", "remediator"))
         await bench.store.pause(Pause("rule:rule-d", "stop", "user:ann", T0, clock.at + 50))
     return clock
 

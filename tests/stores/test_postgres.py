@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.postgres import postgres
 from tests.stores.conformance.claims import Claims
+from tests.stores.conformance.facts import Facts
 from tests.stores.conformance.followups import Followups
 from tests.stores.conformance.intake import Intake
 from tests.stores.conformance.licences import Licences
@@ -16,5 +17,5 @@ from tests.stores.ground import bench, ground
 __all__ = ["bench", "ground", "postgres"]
 
 
-class TestPostgres(Intake, Claims, Licences, People, Followups, Record, Retention, Life):
+class TestPostgres(Facts, Intake, Claims, Licences, People, Followups, Record, Retention, Life):
     """The one suite that every store must pass."""

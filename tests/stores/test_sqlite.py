@@ -9,6 +9,7 @@ import pytest
 
 from remediator.stores.sqlite import SqliteStore
 from tests.stores.conformance.claims import Claims
+from tests.stores.conformance.facts import Facts
 from tests.stores.conformance.followups import Followups
 from tests.stores.conformance.intake import Intake
 from tests.stores.conformance.kit import Bench, CountingIds, StoreClock
@@ -30,5 +31,5 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.close()
 
 
-class TestSqlite(Intake, Claims, Licences, People, Followups, Record, Retention, Life):
+class TestSqlite(Facts, Intake, Claims, Licences, People, Followups, Record, Retention, Life):
     """The one suite that every store must pass."""

@@ -136,7 +136,8 @@ class Bench:
 
     def request(
         self, claim: Claim, *, step: int = 0, attempt: int = 1, limits: Sequence[Limit] = (), approval: str = "",
-        target: str = "", subject: str = "", run: Run | None = None,
+        target: str = "", subject: str = "", run: Run | None = None, announces: Sequence[str] = (),
+        lasts: float = 0.0, answers: str = "",
     ) -> LicenceRequest:  # fmt: skip
         """A request to act, as the engine makes it."""
         run = run or claim.run
@@ -160,6 +161,9 @@ class Bench:
             limits=limits,
             approval=approval,
             entry=entry(run, "effect.intent", step=step, attempt=attempt),
+            announces=announces,
+            announces_for=lasts,
+            answers=answers,
         )
 
     async def licensed(self, claim: Claim, **asked: Any) -> Licence:

@@ -11,6 +11,7 @@ import pytest
 
 from remediator.audit import Entry
 from remediator.errors import StoreUnavailable
+from remediator.facts import GuardState
 from remediator.store import Pause, Store
 from tests.stores.conformance.kit import T0, Bench, arrival, entry, outcome, ref, sighting
 
@@ -50,6 +51,17 @@ def every_verb(bench: Bench, claim: Any) -> dict[str, Callable[[], Awaitable[Any
         "pause": lambda: store.pause(Pause("global", "", "user:ann", T0, None)),
         "resume": lambda: store.resume("global", "user:ann", ""),
         "pauses": store.pauses,
+        "past_runs": lambda: store.past_runs("rule", ["a"], 0.0, "", 1),
+        "past_changes": lambda: store.past_changes("t", 0.0, "", 1),
+        "lives": lambda: store.lives("k", 1),
+        "opened": lambda: store.opened(0.0, 1),
+        "opened_count": lambda: store.opened_count(0.0, 1.0),
+        "targets_firing": store.targets_firing,
+        "firing": lambda: store.firing(["x"], 1),
+        "announced": lambda: store.announced("a", T0, ""),
+        "guard_states": store.guard_states,
+        "open_guard": lambda: store.open_guard(GuardState("storm", "global", True, T0, None, "", "x")),
+        "close_guard": lambda: store.close_guard("storm", "", "user:ann", ""),
         "append": lambda: store.append(Entry(event="x", actor="x")),
         "audit": store.audit,
         "audit_stream": lambda: _drain(store),
