@@ -105,6 +105,9 @@ def load(options: Options, catalogue: Catalogue) -> Loaded:
         mode_max=settings.mode_max,
         severities=settings.severities,
         approval_expires=settings.approvals.expires,
+        escalations=settings.escalations,
+        approvals_notify=settings.approvals.notify,
+        external_url=settings.web.external_url,
     )
     refs = {
         rule.name: RuleRef(

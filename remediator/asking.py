@@ -148,7 +148,8 @@ class Asking(Preparing):
             "needed": guard.needed,
             "was_granted": before is not None and before.state == "granted",
         }
-        self.run = await self.store.ask(run, approval, self.entry("approval.requested", detail))
+        entry = self.entry("approval.requested", detail)
+        self.run = await self.store.ask(run, approval, entry, follow=self.question(approval))
         crashpoint("approval.after_ask")
         _log.info("waits for approval", digest=approval.digest, expires_in=guard.expires)
         raise Stop

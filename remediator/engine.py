@@ -1,6 +1,7 @@
 """Advances one run: gives it to the line of its kind and catches what escapes from there.
 
-The line of a run that carries out a rule is line.py, that of a temporary change which goes back is reverting.py.
+The line of a run that carries out a rule is line.py, that of a temporary change which goes back is reverting.py,
+that of people who are called is escalating.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import structlog
 
 from remediator.clock import Clock
 from remediator.errors import Lost, StoreUnavailable
+from remediator.escalating import Escalating
 from remediator.ids import Ids
 from remediator.line import Line
 from remediator.metrics import Metrics
@@ -23,9 +25,10 @@ from remediator.world import World
 
 _log = structlog.get_logger("remediator.engine")
 
-_LINES: Mapping[Kind, Callable[[Means, Claim, Lease], Line | Reverting]] = {
+_LINES: Mapping[Kind, Callable[[Means, Claim, Lease], Line | Reverting | Escalating]] = {
     Kind.REMEDY: Line,
     Kind.REVERT: Reverting,
+    Kind.ESCALATION: Escalating,
 }
 """What carries out each kind of run."""
 

@@ -134,6 +134,9 @@ class Metrics:
         self.actions_total = self._counter(
             "actions", "Actions applied under a licence, by what came of them.", ("action", "outcome")
         )
+        self.notifications_total = self._counter(
+            "notifications", "Tries to tell people something, by what came of them.", ("action", "outcome")
+        )
         self.action_duration_seconds = self._histogram(
             "action_duration_seconds", "How long applying an action took.", _ACTION, ("action",)
         )

@@ -16,7 +16,7 @@ from remediator.ids import Ids
 from remediator.metrics import Metrics
 from remediator.rule import Step
 from remediator.run import Kind, Run, State
-from remediator.store import Claim, Store
+from remediator.store import Approval, Claim, Store
 from remediator.world import World
 
 _log = structlog.get_logger("remediator.engine")
@@ -167,6 +167,10 @@ class Moves:
 
     def follow(self, to: State, reason: str, message: str) -> Sequence[Run]:
         """The runs that follow when this one moves there."""
+        return ()
+
+    def question(self, approval: Approval) -> Sequence[Run]:
+        """The runs that follow when people are asked."""
         return ()
 
     async def save(

@@ -64,7 +64,7 @@ class Preparing(Looking):
         if refusal is not None:
             await self.stop(State.DENIED, "not_permitted", refusal)
         lock = Lock(step.target, action.subject(), target.max_runs)
-        if not any(held.target == lock.target and held.subject in ("", lock.subject) for held in self.run.locks):
+        if not self.holds_lock(lock):
             message = f'the settings or the rule changed what step {self.step_id(index)} acts on ("{lock.subject}")'
             await self.stop(State.DENIED, "locks", message)
         parameters = redact(action.model_dump(mode="json", by_alias=True, exclude_unset=True))
@@ -77,6 +77,10 @@ class Preparing(Looking):
         self.set_step(index, parameters=parameters, change={**shown, "digest": digest}, masked=shown != told)
         crashpoint("engine.after_diff")
         return Ready(index, step, action, target, change, parameters, shown, digest)
+
+    def holds_lock(self, lock: Lock) -> bool:
+        """Whether this run is alone, as far as it must be, with what ``lock`` is about."""
+        return any(held.target == lock.target and held.subject in ("", lock.subject) for held in self.run.locks)
 
     async def _diff(self, index: int, action: Action[Any], target: Target) -> Change:
         step = self.script[index]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from remediator.escalation import Policy
 from remediator.planning import Plans
 from remediator.rule import Mode, Registry, Rule
 from remediator.target import Target
@@ -22,6 +23,12 @@ class World:
     severities: Mapping[str, Mapping[str, str]]
     """Service → value of the alert's ``severity`` label → the service's own level (SEV1, P0 …)."""
     approval_expires: float = 900.0
+    escalations: Mapping[str, Policy] = field(default_factory=dict)
+    """Whom to call, by the names that rules use."""
+    approvals_notify: str = ""
+    """The policy that tells people about open questions, or an empty string."""
+    external_url: str = ""
+    """The address that links in messages begin with, or an empty string."""
 
     def siblings(self, rule: Rule) -> tuple[str, ...]:
         """Names of the rules of the same service, this one included; a rule without a service is alone."""
