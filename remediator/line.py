@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from remediator import acting, reverting
+from remediator import acting, escalating, reverting
 from remediator.clock import format_duration
 from remediator.closing import NOT_OURS, Closing
 from remediator.crashpoint import crashpoint
@@ -24,7 +24,7 @@ from remediator.planning import Plan, Trial, effective_mode
 from remediator.preparing import Ready
 from remediator.rule import Mode, Rule
 from remediator.run import Run, State
-from remediator.store import EffectRow, Licence
+from remediator.store import Approval, EffectRow, Licence
 
 _log = structlog.get_logger("remediator.engine")
 
@@ -60,7 +60,8 @@ class Line(Closing):
             if effect.state == "intent":
                 await self._recover(effect)
         if "cancel" in self.progress and "closing" not in self.progress:
-            await self.stop(State.CANCELLED, "by_person", self.progress["cancel"])
+            asked = self.progress["cancel"]
+            await self.stop(State(asked["to"]), asked["reason"], asked["message"])
         if "closing" in self.progress:
             await self._tidy_up()
         await self._still_wanted()
@@ -219,7 +220,7 @@ class Line(Closing):
 
     async def _returnable(self, ready: Ready) -> None:
         """A change that is meant to be temporary is only made if there is a way back."""
-        if ready.step.lease is not None and ready.action.inverse(ready.change) is None:
+        if ready.step.lease is not None and acting.inverse_of(self, ready.index, ready.action, ready.change) is None:
             message = f"{ready.step.uses} is to be temporary, but nothing could put it back: {ready.change.summary}"
             await self.stop(State.DENIED, "no_way_back", message)
 
@@ -306,6 +307,15 @@ class Line(Closing):
         return self._ask(self.plan.waits[index])
 
     # in order -------------------------------------------------------------------------------------------------------
+
+    def follow(self, to: State, reason: str, message: str) -> Sequence[Run]:
+        """People are called when the run ends so that they are needed."""
+        rule = self.plan.rule if hasattr(self, "plan") else self.world.rules.get(self.run.rule)
+        return escalating.called(self, rule, to, reason)
+
+    def question(self, approval: Approval) -> Sequence[Run]:
+        """People are told about an open question, where the settings say so."""
+        return escalating.asked(self, self.plan.rule, approval)
 
     def _to_tidy(self, to: State, reason: str, message: str) -> bool:
         """Whether the remedy must be undone, another one tried, or final steps run before the run may end so."""

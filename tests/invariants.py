@@ -134,7 +134,7 @@ def _moves(history: History, run: Run) -> None:
             state = "held"
         elif event == "approval.rejected":
             assert state == "held", f"{where}: rejected while {state}"
-            state = "denied"
+            state = detail["state"]
         elif event in ("effect.intent", "effect.outcome"):
             assert state == "running", f"{where}: acts while {state}"
         elif event.startswith("run."):
@@ -255,7 +255,9 @@ def _permitted(history: History) -> None:
             granted |= {(run_id, step, digest) for step, digest in asked[run_id]}
         elif event == "effect.intent":
             targets = [f"target:{name}" for name in history.runs[run_id].targets]
-            for scope in ("global", f"rule:{body['rule']}", *targets):
+            # The kill switch stops what acts on systems, and never a call for help.
+            silenced = history.runs[run_id].kind is not Kind.ESCALATION
+            for scope in ("global", f"rule:{body['rule']}", *targets) if silenced else ():
                 until = paused[scope][1] if scope in paused else 0.0
                 assert until is not None and until <= body["at"], f"{run_id} acted while {scope} is paused"
             assert detail["mode"] != "observe", f"{run_id} acted in observe mode"

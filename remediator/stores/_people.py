@@ -41,17 +41,30 @@ def voted(run: Run, approval: Approval, actor: str, yes: bool, comment: str) -> 
         "needed": approval.needed,
         "granted": granted(approval, yes),
     }
-    return _by(run, "approval.granted" if yes else "approval.rejected", actor, detail)
+    if yes:
+        return _by(run, "approval.granted", actor, detail)
+    left = State.HELD if run.progress.get("cleanup") else State.DENIED
+    return _by(run, "approval.rejected", actor, detail | {"state": left.value})
 
 
 def rejected(run: Run, actor: str, comment: str, now: float) -> Run:
-    """The run after a no."""
+    """The run after a no; one that has acted is asked to end, and puts in order first what it must."""
+    message = f"rejected by {actor}: {comment}"
+    if run.progress.get("cleanup"):
+        return _asked(run, State.DENIED, "rejected", message, now)
     return run.move(State.DENIED, "rejected", f"rejected by {actor}: {comment}", now=now)
 
 
 def approved(run: Run, actor: str, now: float) -> Run:
     """The run after the last needed yes."""
     return run.move(State.HELD, "approved", f"approved by {actor}", now=now, wake_at=now)
+
+
+def _asked(run: Run, to: State, reason: str, message: str, now: float) -> Run:
+    """A run that shall end so, and knows what it must put in order before."""
+    progress = {**run.progress, "cancel": {"to": to.value, "reason": reason, "message": message}}
+    told = f"{message}; it puts back first what it must"
+    return run.move(State.HELD, reason, told, now=now, wake_at=now, progress=progress)
 
 
 class Cancelled(NamedTuple):
@@ -70,12 +83,14 @@ def cancelled(run: Run, acting: bool, actor: str, comment: str, now: float) -> C
     message = f"cancelled by {actor}" + (f": {comment}" if comment else "")
     if run.progress.get("cleanup") and run.state is State.HELD:
         # It has acted, and what it must put back before it ends only its owner knows how to.
-        progress = {**run.progress, "cancel": message}
-        told = f"{message}; it puts back first what it must"
-        asked = run.move(State.HELD, "by_person", told, now=now, wake_at=now, progress=progress)
+        asked = _asked(run, State.CANCELLED, "by_person", message, now)
         return Cancelled(asked, _by(run, "cancel.requested", actor, {"message": message, "was": run.state.value}))
-    moved = run.move(State.CANCELLED, "by_person", message, now=now)
-    detail: dict[str, object] = {"reason": "by_person", "message": message, "was": run.state.value}
+    reason = "by_person"
+    if run.kind is Kind.REVERT:
+        # Without its way back a change that was temporary stays for good.
+        reason, message = "kept", f"made permanent by {actor}" + (f": {comment}" if comment else "")
+    moved = run.move(State.CANCELLED, reason, message, now=now)
+    detail: dict[str, object] = {"reason": reason, "message": message, "was": run.state.value}
     return Cancelled(moved, _by(run, "run.cancelled", actor, detail))
 
 
@@ -91,6 +106,22 @@ def hastened(run: Run, actor: str, comment: str, now: float) -> Cancelled:
         State.HELD, run.reason, message, now=now, wake_at=now, progress={**run.progress, "asked": asked}
     )
     return Cancelled(moved, _by(run, "change.revert_requested", actor, {"comment": comment, "change": run.about}))
+
+
+def acknowledged(run: Run, actor: str, comment: str, now: float) -> Cancelled:
+    """What it means for an escalation that a person takes over: nobody else is called. Raises Conflict."""
+    if run.kind is not Kind.ESCALATION:
+        raise Conflict(f"run {run.id} calls nobody")
+    if "acknowledged" in run.progress:
+        raise Conflict(f"{run.progress['acknowledged']['actor']} has taken over already")
+    if run.state is not State.HELD:
+        what = "is calling somebody just now; try again" if run.live else f"is {run.state}"
+        raise Conflict(f"run {run.id} {what}")
+    taken = {"actor": actor, "at": now, "comment": comment}
+    message = f"{actor} has taken over" + (f": {comment}" if comment else "")
+    progress = {**run.progress, "acknowledged": taken}
+    moved = run.move(State.HELD, run.reason, message, now=now, wake_at=now, progress=progress)
+    return Cancelled(moved, _by(run, "escalation.acknowledged", actor, {"comment": comment, "about": run.about}))
 
 
 def begun(wanted: Pause, now: float) -> Pause:

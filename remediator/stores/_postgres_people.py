@@ -77,6 +77,7 @@ async def vote(transaction: Transaction, run_id: str, digest: str, actor: str, y
     transaction.record(_people.voted(run, approval, actor, yes, comment))
     if not yes:
         await _settle(transaction, approval, "rejected")
+        transaction.wakes = True
         denied = await write_run(transaction, _people.rejected(run, actor, comment, now))
         await end_run(transaction, denied)
         return denied
@@ -102,6 +103,15 @@ async def cancel(transaction: Transaction, run_id: str, actor: str, comment: str
     written = await write_run(transaction, moved)
     await end_run(transaction, written)
     return written
+
+
+async def acknowledge(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+    """A person takes over; nobody else is called."""
+    run = await _run(transaction, run_id)
+    moved, entry = _people.acknowledged(run, actor, comment, await transaction.now())
+    transaction.record(entry)
+    transaction.wakes = True
+    return await write_run(transaction, moved)
 
 
 async def hasten(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:

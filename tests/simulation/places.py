@@ -201,6 +201,36 @@ class Swap(Put):
         return await _seen(target.server, self, context)
 
 
+class Turn(Put):
+    """Sets a thing, and can be taken back while it still is as it was left."""
+
+    effect: ClassVar[Effect] = Effect.CONDITIONAL
+    only_from: int | None = Field(default=None, description="Act only if this is the number now.")
+
+    async def diff(self, target: Place, context: ActionContext) -> Change:
+        change = await super().diff(target, context)
+        if self.only_from is not None and change.before["n"] not in (self.to, self.only_from):
+            raise PermanentError(f"{self.thing} is {change.before['n']} and not {self.only_from}", reason="changed")
+        return change
+
+    async def apply(self, target: Place, change: Change, context: ActionContext) -> Outcome:
+        server = target.server
+
+        def turn() -> None:
+            if server.values.get(self.thing, 0) != change.before["n"]:
+                raise TemporaryError("409: somebody else changed it", reason="conflict")
+            server.values[self.thing] = self.to
+
+        await server.request(self, context, turn)
+        return Outcome(summary=f"{self.thing} is {self.to}")
+
+    async def reconcile(self, target: Place, change: Change, context: ActionContext) -> Happened:
+        return await _seen(target.server, self, context)
+
+    def inverse(self, change: Change) -> Turn:
+        return Turn(thing=self.thing, to=change.before["n"], only_from=change.after["n"])
+
+
 class Add(Lever):
     """Adds to a thing; who added can be read afterwards: probe."""
 
@@ -286,7 +316,7 @@ class PlaceRegistry:
         self._real = Catalogue()
         self._actions: dict[str, type[Action[Any]]] = {
             "place.put": Put, "place.settle": Settle, "place.swap": Swap, "place.add": Add, "place.pay": Pay,
-            "place.kick": Kick,
+            "place.kick": Kick, "place.turn": Turn,
         }  # fmt: skip
 
     def action(self, name: str) -> type[Action[Any]] | None:

@@ -92,6 +92,42 @@ rules:
     when: {alert: [Slow, Door]}
     steps: [{uses: place.put, target: alpha, with: {thing: pile, to: 0}, timeout: 20s}]
     max_age: 10m
+  - name: try-both
+    mode: auto
+    when: {alert: [Flow, Slow]}
+    guards: [{cooldown: 30s}]
+    probes: [{id: seen, uses: place.look, target: beta, with: {thing: valve}}]
+    remedies:
+      - name: valve
+        steps:
+          - {uses: place.put, target: alpha, with: {thing: alarm, to: 1}, timeout: 20s, retry: {attempts: 2}}
+          - uses: place.turn
+            target: beta
+            with: {thing: valve, to: 4}
+            timeout: 20s
+            retry: {attempts: 2, backoff: 5s}
+            lease: {settle: 40s, at_most: 4m}
+        verify: {until: alert.resolved, within: 50s, every: 20s}
+      - name: tap
+        if: probes.seen.n < 100
+        steps:
+          - {wait: 15s}
+          - {uses: place.turn, target: beta, with: {thing: tap, to: 1}, timeout: 20s, retry: {attempts: 2, backoff: 5s}}
+        verify: {until: alert.resolved, within: 2m, every: 20s, settle: 5s}
+    finally:
+      - {uses: place.put, target: alpha, with: {thing: alarm, to: 0}, timeout: 20s, retry: {attempts: 3, backoff: 5s}}
+    max_age: 10m
+  - name: lend
+    mode: approve
+    when: {alert: Flow}
+    steps:
+      - uses: place.turn
+        target: beta
+        with: {thing: valve, to: 9}
+        timeout: 20s
+        lease: {settle: 30s, at_most: 3m}
+      - {uses: place.kick, target: alpha, with: {thing: bell}, timeout: 20s}
+    max_age: 10m
 """
 
 EDITIONS: Mapping[str, str] = {

@@ -49,6 +49,7 @@ KINDS: tuple[Mapping[str, str], ...] = (
     {"alertname": "Two", "zone": "1", "host": "h1"},
     {"alertname": "Two", "zone": "1", "host": "h2"},
     {"alertname": "Slow"},
+    {"alertname": "Flow"},
     {"alertname": "Nobody"},
 )
 

@@ -13,7 +13,7 @@ import structlog
 
 from remediator import crashpoint
 from remediator.ids import SystemIds
-from remediator.run import LIVE, Run, State
+from remediator.run import LIVE, Kind, Run
 from remediator.stores.sqlite import SqliteStore
 from remediator.target import Target
 from tests.simulation import judgement
@@ -230,8 +230,8 @@ class Simulation:
         while self.loop.time() < end:
             await asyncio.sleep(30.0)
             self._healthy(senders)
-            live = await self.truth.runs(states=tuple(LIVE))
-            waiting = [run for run in live if run.state is State.HELD and run.reason == "paused"]
+            live = await self.truth.runs(states=tuple(LIVE), kinds=tuple(Kind))
+            waiting = [run for run in live if judgement.may_wait(run)]
             if len(live) == len(waiting) and all(sender.done() for sender in senders):
                 return
 

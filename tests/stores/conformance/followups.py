@@ -183,7 +183,8 @@ class Followups:
         back = followup(bench, run)
         await bench.store.save(moved, entry(moved), follow=[back])
         cancelled = await bench.store.cancel(back.id, "user:ann", "we need five from now on")
-        assert cancelled.state is State.CANCELLED
+        assert (cancelled.state, cancelled.reason) == (State.CANCELLED, "kept")
+        assert cancelled.message == "made permanent by user:ann: we need five from now on"
         bench.clock.pass_(7200)
         assert await bench.claim() == []
         assert (await bench.store.counts()).changes_in_force == 0
@@ -196,7 +197,8 @@ class Followups:
         )
         await bench.store.save(held, entry(held))
         asked = await bench.store.cancel(held.id, "user:ann", "enough")
-        assert (asked.state, asked.progress["cancel"]) == (State.HELD, "cancelled by user:ann: enough")
+        assert (asked.state, asked.reason) == (State.HELD, "by_person")
+        assert asked.progress["cancel"]["message"] == "cancelled by user:ann: enough"
         assert (await bench.events(held.id))[-1] == "cancel.requested"
         assert (await bench.claim_one()).run.id == held.id
 
