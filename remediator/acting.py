@@ -116,16 +116,25 @@ async def _conclude_applied(line: Moves, ready: Ready, effect: EffectRow, outcom
 
 def way_back(line: Moves, index: int, action: Action[Any], change: Change) -> Sequence[Run]:
     """Keep how a change that took place can be undone; and the run that will do so, where it is temporary."""
-    inverse = action.inverse(change)
-    step = line.script[index]
+    inverse, written = action.inverse(change), inverse_of(line, index, action, change)
     if inverse is None or line.step(index).get("undoes") is not None:
         return ()
+    if written is None:
+        _log.warning("what undoes this change holds a secret, so it is not kept", action=line.script[index].uses)
+        return ()
+    line.set_step(index, inverse=written)
+    return line.temporary(index, inverse.subject())
+
+
+def inverse_of(line: Moves, index: int, action: Action[Any], change: Change) -> dict[str, Any] | None:
+    """What would undo ``change``, as it is kept; None if nothing would, or if that holds a secret."""
+    inverse = action.inverse(change)
+    if inverse is None:
+        return None
     written = inverse.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if line.step(index).get("masked") or redact(written) != written:
-        _log.warning("what undoes this change holds a secret, so it is not kept", action=step.uses)
-        return ()
-    line.set_step(index, inverse={"uses": name_of(inverse, action, step.uses), "with": written})
-    return line.temporary(index, inverse.subject())
+        return None
+    return {"uses": name_of(inverse, action, line.script[index].uses), "with": written}
 
 
 def name_of(inverse: Action[Any], action: Action[Any], uses: str) -> str:

@@ -12,10 +12,16 @@ from remediator import acting
 from remediator.clock import format_duration, format_instant
 from remediator.closing import NOT_OURS, Closing
 from remediator.crashpoint import crashpoint
+from remediator.errors import Conflict
 from remediator.moves import Moves, Over, Stop, Untidy
-from remediator.rule import Step
+from remediator.rule import Mode, Step
 from remediator.run import LIVE, Kind, Lock, Run, State
 from remediator.store import EffectRow
+
+_SOON = 5.0
+"""How long to wait for another change that is just going back, in seconds."""
+_LATER = 300.0
+"""How long to wait for what has no known end before looking again, in seconds."""
 
 
 def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
@@ -51,7 +57,8 @@ def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
         version=1,
         owner="",
         lease_until=0.0,
-        wake_at=deadline if line.incident.open else now,
+        # It looks once at once: the alert may have ended while the change was being made, and nobody tells it twice.
+        wake_at=now,
         created_at=now,
         updated_at=now,
         due_at=deadline,
@@ -109,6 +116,8 @@ class Reverting(Closing):
             if now < safe:
                 settle = format_duration(change["settle"])
                 await self._stay(f"the alert must stay resolved for {settle}", min(safe, change["deadline"]))
+        if self.world.mode_max is Mode.OBSERVE:
+            await self._stay("rules may only observe now", now + _LATER, bounded=False)
         await self._newest_first()
 
     async def _newest_first(self) -> None:
@@ -117,16 +126,34 @@ class Reverting(Closing):
         others = await self.store.runs(kinds=(Kind.REVERT,), states=tuple(LIVE), limit=1000)
         for other in others:
             theirs = other.progress["change"]
+            if other.id == self.run.id or (theirs["made_at"], other.id) <= (made, self.run.id):
+                continue
             same = any(a.overlaps(b) for a in self.run.locks for b in other.locks)
-            beside = other.about.partition("/")[0] == self.run.about.partition("/")[0] and other.wake_at <= self.now()
-            if other.id != self.run.id and (same or beside) and (theirs["made_at"], other.id) > (made, self.run.id):
+            beside = await self._beside(other)
+            if same or beside:
                 message = f"{theirs['change']['summary']}, which was done later, goes back first"
-                await self.hold("in_force", message, self.now() + 5.0)
+                soon = beside or other.wake_at <= self.now()
+                await self.hold("in_force", message, self.now() + (_SOON if soon else _LATER))
 
-    async def _stay(self, why: str, until: float) -> None:
+    async def _beside(self, other: Run) -> bool:
+        """Whether the change of ``other`` was made by the same run and goes back at the same time, so before this."""
+        if other.about.partition("/")[0] != self.run.about.partition("/")[0]:
+            return False
+        if other.wake_at <= self.now():
+            return True
+        mine, theirs = ((c["made_at"], c["deadline"]) for c in (self.progress["change"], other.progress["change"]))
+        # Both may stay equally long: the one that was made later goes with this one, and not that little bit later.
+        together = bool(self.now() >= mine[1] and theirs[1] - theirs[0] <= mine[1] - mine[0] + 0.001)
+        if together:
+            with contextlib.suppress(Conflict):
+                await self.store.hasten(other.id, "remediator", "what was done before it in the same run goes back now")
+        return together
+
+    async def _stay(self, why: str, until: float, *, bounded: bool = True) -> None:
         deadline = format_instant(self.progress["change"]["deadline"])
         summary = self.progress["change"]["change"]["summary"]
-        await self.hold("in_force", f"{summary}; {why}; goes back at the latest at {deadline}", until)
+        end = f"; goes back at the latest at {deadline}" if bounded else ""
+        await self.hold("in_force", f"{summary}; {why}{end}", until)
 
     async def _not_back(self, error: Untidy) -> None:
         summary = self.progress["change"]["change"]["summary"]

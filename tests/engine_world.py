@@ -195,6 +195,7 @@ class Turn(Put):
 
     effect: ClassVar[Effect] = Effect.CONDITIONAL
     only_from: int | None = Field(default=None, description="Act only if this is the number now.")
+    jammed: bool = Field(default=False, description="Once turned it cannot be turned back.")
 
     async def diff(self, target: Place, context: ActionContext) -> Change:
         before = target.outside.read(self.thing)
@@ -205,8 +206,8 @@ class Turn(Put):
     async def reconcile(self, target: Place, change: Change, context: ActionContext) -> Happened:
         return Happened.YES if target.outside.read(self.thing) == self.to else Happened.NO
 
-    def inverse(self, change: Change) -> Turn:
-        return Turn(thing=self.thing, to=change.before["n"], only_from=change.after["n"])
+    def inverse(self, change: Change) -> Turn | None:
+        return None if self.jammed else Turn(thing=self.thing, to=change.before["n"], only_from=change.after["n"])
 
 
 class Settle(Put):
