@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integrations.compose import engine
 from tests.integrations.pm2 import daemon
 from tests.integrations.shared import end_all
 from tests.integrations.support import WITHOUT, switched_off
@@ -22,5 +23,6 @@ def pytest_report_header() -> str:
 def shared_servers(no_process_is_left_behind: None) -> Iterator[None]:
     """Ends the servers that stages started on their first use."""
     yield
+    engine.stop()
     daemon.stop()
     end_all()
