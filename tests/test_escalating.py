@@ -150,7 +150,8 @@ async def escalation(h: House, origin: str) -> Run:
 
 async def _failed(h: House, **labels: str) -> tuple[str, float]:
     """A run that has failed, and when that was."""
-    alert = h.alert(**{"severity": "critical", "namespace": "production", **labels})
+    given: dict[str, Any] = {"severity": "critical", "namespace": "production", **labels}
+    alert = h.alert(**given)
     origin = (await h.post(alert)).runs[0]
     run = await h.state(origin, State.FAILED)
     return origin, round(run.updated_at - EPOCH)

@@ -64,19 +64,22 @@ def list_(
 @server_options
 def get(run_id: str, output: str, url: str | None, token_file: str | None) -> None:
     """One run with everything that led to where it is; @latest is the newest."""
-    _show(Client(url, token_file).get("api", "v1", "runs", run_id), output)
+    client = Client(url, token_file)
+    found = client.get("api", "v1", "runs", run_id)
+    if output in ("table", "wide"):
+        _describe(found, client.get("api", "v1", "runs", found["id"], "escalations")["items"])
+    else:
+        _show(found, output)
 
 
 def _show(found: Run, output: str) -> None:
     if output == "name":
         click.echo(found["id"])
-    elif output in ("json", "yaml"):
-        print_data(found, output)
     else:
-        _describe(found)
+        print_data(found, output)
 
 
-def _describe(found: Run) -> None:
+def _describe(found: Run, escalations: Sequence[Mapping[str, Any]] = ()) -> None:
     incident = found["incident"]
     line("Run", found["id"])
     line("Rule", f"{found['rule']} ({found['mode']}, {found['rule_digest'][:12]})")
@@ -96,6 +99,12 @@ def _describe(found: Run) -> None:
         line("Step", f"{step['id']}: {step['action']} on {step['target']}: {step['state']} {outcome}".rstrip())
         if step["change"]:
             line("  change", step["change"]["summary"])
+    for told in escalations:
+        line("Escalation", f"{told['policy']}: {told['state']} ({told['reason']}): {told['message']}")
+        for call in told["calls"]:
+            who = call["name"] or call["uses"]
+            when = call["sent_at"] or call["next_at"]
+            line("  call", f"{who}: {call['state']}{' ' + short(when) if when else ''} {call['message']}".rstrip())
     approval = found["approval"]
     if approval is not None:
         _question(approval)
@@ -168,6 +177,18 @@ def reject(run_id: str, comment: str, url: str | None, token_file: str | None) -
     if found["approval"] is None:
         raise click.ClickException(f"run {found['id']} waits for no approval (it is {found['state']})")
     _vote(client, found, "reject", found["approval"]["digest"], comment)
+
+
+@run.command()
+@_answer_options
+@server_options
+def acknowledge(run_id: str, comment: str, url: str | None, token_file: str | None) -> None:
+    """Take over a run that needs people: nobody else is called."""
+    client = Client(url, token_file)
+    if run_id == "@latest":
+        run_id = client.get("api", "v1", "runs", run_id)["id"]
+    for taken in client.post("api", "v1", "runs", run_id, "acknowledge", body={"comment": comment})["items"]:
+        click.echo(f"{taken['policy']}: {taken['acknowledged']['actor']} has taken over")
 
 
 @run.command()

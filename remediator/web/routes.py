@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, events, rules, runs, shapes, status
+from remediator.web import audit, escalations, events, rules, runs, shapes, status
 from remediator.web.call import Call
 from remediator.web.service import Role
 
@@ -52,6 +52,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_API}/runs/{{id}}/cancel", "cancelRun", runs.cancel_run, shapes.RunView,
         role=Role.OPERATOR, takes=shapes.Cancel, refusals=(400, 404, 409),
+    ),
+    Route(
+        "GET", f"{_API}/runs/{{id}}/escalations", "listEscalations", escalations.list_escalations,
+        escalations.EscalationList, refusals=(404,),
+    ),
+    Route(
+        "POST", f"{_API}/runs/{{id}}/acknowledge", "acknowledgeRun", escalations.acknowledge_run,
+        escalations.EscalationList, role=Role.OPERATOR, takes=escalations.Acknowledge, refusals=(400, 404, 409),
     ),
     Route(
         "GET", f"{_API}/incidents", "listIncidents", runs.list_incidents, shapes.IncidentList,

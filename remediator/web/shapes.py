@@ -21,24 +21,26 @@ Scope = Annotated[str, Field(pattern=r"^(global|(rule|target):[A-Za-z0-9][A-Za-z
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
+    """The body of a request: exactly these keys, exactly these types."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
-class Vote(_Request):
+class Vote(Request):
     """An answer to a question: may exactly these changes be made?"""
 
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="The digest that was shown with the changes.")
     comment: Text = Field(default="", description="Why; kept in the audit.")
 
 
-class Cancel(_Request):
+class Cancel(Request):
     """A wish to cancel a run that has not begun to act, or to close one that waits for a person."""
 
     comment: Text = Field(default="", description="Why; kept in the audit.")
 
 
-class PauseRequest(_Request):
+class PauseRequest(Request):
     """A pause: nothing in its scope acts after it is committed."""
 
     reason: Text = Field(min_length=1, description="Why; shown to everybody and kept in the audit.")
@@ -51,7 +53,7 @@ class ScopedPause(PauseRequest):
     scope: Scope = Field(default="global", description="global, rule:NAME or target:NAME.")
 
 
-class ResumeRequest(_Request):
+class ResumeRequest(Request):
     """The end of a pause."""
 
     reason: Text = Field(default="", description="Why; kept in the audit.")
@@ -63,7 +65,7 @@ class ScopedResume(ResumeRequest):
     scope: Scope = Field(default="global", description="global, rule:NAME or target:NAME.")
 
 
-class AcceptLoss(_Request):
+class AcceptLoss(Request):
     """A person's word that the store is to be taken as it is, although history is missing."""
 
     reason: Text = Field(min_length=1, description="Why, such as the backup that was put back; kept in the audit.")

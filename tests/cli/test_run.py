@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import ROOT, Cli
+from tests.web.people import called
 from tests.web.site import DIGEST, Site, asked, delivery
 
 
@@ -127,3 +128,16 @@ async def test_rejecting_and_cancelling(ask: Cli, site: Site) -> None:
     assert said.code == 0
     assert said.out.endswith(": cancelled\n")
     assert (await ask("run", "cancel", "@latest")).code == 1
+
+
+async def test_a_person_takes_over(ask: Cli, site: Site) -> None:
+    """Who was called stands under the run; one command ends the calling, and a second one says who has it."""
+    run_id, _ = await called(site)
+    said = (await ask("run", "get", run_id)).out
+    for text in ("Escalation:", "oncall: held (escalating): next: lead", "on call: sent", "lead: waiting"):
+        assert text in said
+    assert (await ask("run", "acknowledge", "@latest", "--comment", "on it")).out == (
+        "oncall: user:anonymous has taken over\n"
+    )
+    again = await ask("run", "acknowledge", run_id)
+    assert (again.code, again.err) == (1, "Error: user:anonymous has taken over already\n")
