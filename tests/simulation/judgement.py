@@ -33,15 +33,19 @@ async def judge(simulation: Simulation) -> list[Run]:
     return list(history.runs.values())
 
 
-def may_wait(run: Run) -> bool:
+def may_wait(run: Run, now: float) -> bool:
     """Whether a run waits for a person who may never come: who paused, or lowered what rules may do."""
-    observed = run.kind is Kind.REVERT and "may only observe" in run.message
-    return run.state is State.HELD and (run.reason == "paused" or observed)
+    paused = run.state is State.HELD and run.reason == "paused" and run.wake_at > now
+    return paused or _observing(run)
+
+
+def _observing(run: Run) -> bool:
+    return run.kind is Kind.REVERT and run.state is State.HELD and "may only observe" in run.message
 
 
 def _ended(run: Run, pauses: set[str]) -> None:
     """I9: an end, or a person who paused it and did not come back."""
-    if run.state not in LIVE or (may_wait(run) and run.reason != "paused"):
+    if run.state not in LIVE or _observing(run):
         return
     scopes = {"global", f"rule:{run.rule}", *(f"target:{name}" for name in run.targets)}
     held = run.state is State.HELD and run.reason == "paused" and scopes & pauses

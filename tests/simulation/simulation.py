@@ -18,7 +18,7 @@ from remediator.stores.sqlite import SqliteStore
 from remediator.target import Target
 from tests.simulation import judgement
 from tests.simulation.faults import Doom, Faults
-from tests.simulation.loop import Died, SimulatedLoop, TrueClock, current_process
+from tests.simulation.loop import EPOCH, Died, SimulatedLoop, TrueClock, current_process
 from tests.simulation.people import People
 from tests.simulation.places import Server, place
 from tests.simulation.replica import Replica, Timing
@@ -231,7 +231,7 @@ class Simulation:
             await asyncio.sleep(30.0)
             self._healthy(senders)
             live = await self.truth.runs(states=tuple(LIVE), kinds=tuple(Kind))
-            waiting = [run for run in live if judgement.may_wait(run)]
+            waiting = [run for run in live if judgement.may_wait(run, EPOCH + self.loop.time())]
             if len(live) == len(waiting) and all(sender.done() for sender in senders):
                 return
 
