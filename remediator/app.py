@@ -96,7 +96,7 @@ def load(options: Options, catalogue: Catalogue) -> Loaded:
     }
     overrides = {key: value for key, value in flags.items() if value is not None}
     settings = load_settings(options.config_file, catalogue, overrides)
-    rulebook = load_rulebook(options.rules_path, catalogue, settings.targets)
+    rulebook = load_rulebook(options.rules_path, catalogue, settings.targets, settings.escalations)
     world = World(
         registry=catalogue,
         rules={rule.name: rule for rule in rulebook.rules},

@@ -10,6 +10,7 @@ import pytest
 from remediator.catalogue import Catalogue
 from remediator.escalation import FIELDS, NONE, Call, known, restored, snapshot
 from remediator.placeholder import PlaceholderError
+from remediator.rulebook import RulebookError, rulebook_from_texts
 from remediator.settings import Settings, SettingsError, load_settings, settings_from_text
 from tests.servers import ROOT
 
@@ -230,3 +231,20 @@ users:
         "escalation/unknown": 'no escalation policy is named "oncal"',
         "user/slack-id": '"a" has this id in Slack already',
     }
+
+
+def test_a_rule_names_a_policy_that_exists() -> None:
+    """A misspelt policy is found when rules are checked with their settings; without them nothing is known."""
+    rule = b"""\
+rules:
+  - name: one
+    when: {alert: A}
+    escalate: oncal
+    steps: [{uses: http.post, target: api, with: {path: /x}}]
+"""
+    assert len(rulebook_from_texts([("r.yaml", rule)], CATALOGUE)) == 1
+    with pytest.raises(RulebookError) as caught:
+        rulebook_from_texts([("r.yaml", rule)], CATALOGUE, None, ["oncall"])
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column, problem.id) == (4, 15, "escalation/unknown")
+    assert problem.hint == 'did you mean "oncall"?'

@@ -58,7 +58,8 @@ def rules(paths: Sequence[str], config_file: str | None, fail_on: str, output: s
         problems += error.problems
     count = 0
     try:
-        book = load_rulebook(paths or ["rules"], catalogue, settings.targets if settings is not None else None)
+        targets, policies = (settings.targets, settings.escalations) if settings is not None else (None, None)
+        book = load_rulebook(paths or ["rules"], catalogue, targets, policies)
         context = CheckContext(
             services=settings.services if settings is not None else None,
             guards=list(settings.guards) if settings is not None else [],

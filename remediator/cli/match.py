@@ -54,7 +54,8 @@ def match(
     catalogue = Catalogue()
     try:
         settings = load_settings(config_file, catalogue) if config_file is not None else None
-        book = load_rulebook(rules_paths or ["rules"], catalogue, settings.targets if settings is not None else None)
+        targets, policies = (settings.targets, settings.escalations) if settings is not None else (None, None)
+        book = load_rulebook(rules_paths or ["rules"], catalogue, targets, policies)
     except ProblemsError as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,26 +77,32 @@ class Rulebook:
 
 
 def load_rulebook(
-    paths: Iterable[str | os.PathLike[str]], registry: Registry, targets: Mapping[str, Target] | None = None
+    paths: Iterable[str | os.PathLike[str]],
+    registry: Registry,
+    targets: Mapping[str, Target] | None = None,
+    policies: Collection[str] | None = None,
 ) -> Rulebook:
     """The rules in ``paths``: files, directories (their ``*.yaml`` and ``*.yml`` files) and globs.
 
-    ``targets`` are those of the settings; None leaves out what only the settings can tell. Raises
-    RulebookError with all problems of all files.
+    ``targets`` and the names of escalation ``policies`` are those of the settings; None leaves out what only the
+    settings can tell. Raises RulebookError with all problems of all files.
     """
     try:
         files = read_files(paths)
     except ProblemsError as error:
         raise RulebookError(error.problems) from None
-    return rulebook_from_texts(files, registry, targets)
+    return rulebook_from_texts(files, registry, targets, policies)
 
 
 def rulebook_from_texts(
-    files: Iterable[tuple[str, bytes]], registry: Registry, targets: Mapping[str, Target] | None = None
+    files: Iterable[tuple[str, bytes]],
+    registry: Registry,
+    targets: Mapping[str, Target] | None = None,
+    policies: Collection[str] | None = None,
 ) -> Rulebook:
     """Like ``load_rulebook``, from names and contents of files. Raises RulebookError."""
     with _without_collector():
-        loader = _Loader(Scrutiny(registry, targets))
+        loader = _Loader(Scrutiny(registry, targets, policies))
         hashes = []
         for file, raw in files:
             loader.add(file, raw)

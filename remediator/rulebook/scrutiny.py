@@ -6,7 +6,7 @@ problems reported. Whatever passed once is not looked at again, so that ten thou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -34,8 +34,11 @@ LATER = {
 class Scrutiny:
     """Looks at rules one after the other; ``targets`` is None where the settings are not known."""
 
-    def __init__(self, registry: Registry, targets: Mapping[str, Target] | None) -> None:
+    def __init__(
+        self, registry: Registry, targets: Mapping[str, Target] | None, policies: Collection[str] | None = None
+    ) -> None:
         self._registry = registry
+        self._policies = policies
         self._targets = targets
         self._good: set[Any] = set()
 
@@ -65,7 +68,16 @@ class Scrutiny:
             yield from self._expression(document, (*at, "if"), remedy.get("if"), LATER_IF, probes, tuple(ids))
             yield from self._remedy(document, at, remedy, probes, ids)
         yield from self._steps(document, (*path, "finally"), raw, "finally", probes, ids)
+        yield from self._escalate(document, path, raw.get("escalate"))
         yield from _positive(document, path, raw, ("max_age",))
+
+    def _escalate(self, document: Document, path: Path, name: Any) -> Iterator[Problem]:
+        """The policy that the rule names: found missing now, and not when people are needed."""
+        if not isinstance(name, str) or not name or self._policies is None or name in self._policies:
+            return
+        hint = nearest(name, self._policies) or "define it under escalations: in the settings"
+        message = f'no escalation policy is named "{name}"'
+        yield document.problem((*path, "escalate"), "escalation/unknown", message, hint=hint)
 
     def _remedy(
         self, document: Document, path: Path, raw: Mapping[str, Any], probes: tuple[str, ...], ids: list[str]
