@@ -135,6 +135,12 @@ class Line(Closing):
         """The remedy whose turn it is."""
         return self.plan.trials[self.at]
 
+    def place_of(self, index: int) -> dict[str, Any]:
+        """The number of the step's remedy, or that it is a final one; nothing for a step that undoes another."""
+        if index in self.plan.final:
+            return {"final": True}
+        return next(({"remedy": number} for number, t in enumerate(self.plan.trials) if index in t.span), {})
+
     def _remedy(self, **values: Any) -> dict[str, Any]:
         """The progress of the remedy whose turn it is, with these values put in."""
         known = [*self.progress.get("remedies", ())]

@@ -60,6 +60,11 @@ class Figures(Protocol):
         """Records of the audit chain."""
         ...
 
+    @property
+    def changes_in_force(self) -> int:
+        """Temporary changes that have not gone back yet."""
+        ...
+
 
 class _Ledger(Collector):
     """What the store counts: a counter that is read rather than counted, and a gauge beside a counter's name.
@@ -147,6 +152,9 @@ class Metrics:
         self.queue_oldest_seconds = self._gauge(
             "queue_oldest_seconds", "How long the longest-waiting due run has been due; 0 when none waits."
         )
+        self.changes_in_force = self._gauge(
+            "changes_in_force", "Temporary changes that have been made and have not gone back yet."
+        )
         self.needs_human = self._gauge("needs_human", "Runs that stopped and wait for a person to look.")
         self._ledger = _Ledger()
         self.registry.register(self._ledger)
@@ -182,6 +190,7 @@ class Metrics:
         self._ledger.audit_records = counts.audit_records
         self.needs_human.set(counts.states.get("needs_human", 0))
         self.approvals_pending.set(counts.approvals_pending)
+        self.changes_in_force.set(counts.changes_in_force)
         self.queue_oldest_seconds.set(0 if counts.oldest_due is None else max(0.0, now - counts.oldest_due))
 
     def set_pauses(self, scopes: Iterable[str]) -> None:

@@ -123,10 +123,20 @@ class Moves:
         for number in range(len(steps), index + 1):
             step = self.script[number]
             steps.append(
-                {"id": self.step_id(number), "uses": step.uses or "wait", "target": step.target, "state": "waiting"}
+                {
+                    "id": self.step_id(number),
+                    "uses": step.uses or "wait",
+                    "target": step.target,
+                    "state": "waiting",
+                    **self.place_of(number),
+                }
             )
         found: dict[str, Any] = steps[index]
         return found
+
+    def place_of(self, index: int) -> dict[str, Any]:
+        """Where the step at ``index`` stands in its rule, as it is kept with its progress."""
+        return {}
 
     def set_step(self, index: int, **values: Any) -> None:
         """Put values into the progress of a step, without touching what was committed before."""
@@ -144,6 +154,7 @@ class Moves:
             key=f"{self.run.id}-{index}",
             clock=self.clock,
             deadline=self.lease.deadline,
+            ledger=self.store,
         )
 
     def attempt(self, index: int) -> int:

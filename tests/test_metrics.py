@@ -33,13 +33,14 @@ def test_the_page_names_every_metric_and_no_other() -> None:
 def test_figures_of_the_store_are_taken_over() -> None:
     """Runs by state, the age of the queue, open questions and the length of the audit chain are those of the store."""
     metrics = Metrics()
-    metrics.set_counts(Counts({"held": 2, "needs_human": 1}, 990.0, 2, 17), 1000.0)
+    metrics.set_counts(Counts({"held": 2, "needs_human": 1}, 990.0, 2, 17, 3), 1000.0)
     samples = _samples(metrics)
     assert samples["remediator_runs", (("state", "held"),)] == 2
     assert samples["remediator_runs", (("state", "queued"),)] == 0
     assert samples["remediator_needs_human", ()] == 1
     assert samples["remediator_queue_oldest_seconds", ()] == 10
     assert samples["remediator_approvals_pending", ()] == 2
+    assert samples["remediator_changes_in_force", ()] == 3
     assert samples["remediator_audit_records_total", ()] == 17
 
 

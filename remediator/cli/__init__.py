@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("check", "Check rules or settings without doing anything."),
     "match": ("match", "Which rules answer an alert, and why the others do not."),
     "run": ("run", "List, look at, approve, reject and cancel runs."),
+    "change": ("change", "List temporary changes, put them back now, make them permanent."),
     "rule": ("rule", "List, look at, pause and resume rules."),
     "pause": ("pause", "Stop everything, one rule or one target: the kill switch."),
     "resume": ("pause", "End a pause."),

@@ -18,6 +18,7 @@ STATES = (
     "queued", "held", "running", "verifying", "succeeded", "failed", "denied", "observed", "cancelled", "expired",
     "needs_human",
 )  # fmt: skip
+KINDS = ("remedy", "revert", "escalation")
 Run = Mapping[str, Any]
 
 
@@ -30,15 +31,24 @@ def run() -> None:
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; several times.")
 @click.option("--rule", default="", help="Only runs of this rule.")
 @click.option("--incident", default="", help="Only runs for this incident.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Of these kinds.  [default: remedy]")
 @limit_option
 @output_option
 @server_options
 def list_(
-    states: Sequence[str], rule: str, incident: str, limit: int, output: str, url: str | None, token_file: str | None
+    states: Sequence[str],
+    rule: str,
+    incident: str,
+    kinds: Sequence[str],
+    limit: int,
+    output: str,
+    url: str | None,
+    token_file: str | None,
 ) -> None:
     """Runs, newest first."""
     client = Client(url, token_file)
-    items = client.items("api", "v1", "runs", limit=limit, state=list(states), rule=rule, incident=incident)
+    asked = {"state": list(states), "rule": rule, "incident": incident, "kind": list(kinds)}
+    items = client.items("api", "v1", "runs", limit=limit, **asked)
     print_list(
         items,
         output,
@@ -50,6 +60,7 @@ def list_(
             ("UPDATED", lambda item: short(item["updated_at"])),
         ],
         [
+            ("KIND", lambda item: item["kind"]),
             ("MODE", lambda item: item["mode"]),
             ("TARGETS", lambda item: ",".join(item["targets"])),
             ("ALERT", lambda item: labels(item["incident"]["labels"])),
@@ -94,11 +105,10 @@ def _describe(found: Run, escalations: Sequence[Mapping[str, Any]] = ()) -> None
         line("Evidence", f"{name}: {what}")
     for verdict in found["verdicts"]:
         line("Guard", f"{verdict['guard']}: {verdict['decision']} {verdict.get('message') or ''}".rstrip())
+    for remedy in found["remedies"]:
+        line("Remedy", f"{remedy['name'] or '(unnamed)'}: {remedy['state']} {remedy['message']}".rstrip())
     for step in found["steps"]:
-        outcome = (step["outcome"] or {}).get("summary", "")
-        line("Step", f"{step['id']}: {step['action']} on {step['target']}: {step['state']} {outcome}".rstrip())
-        if step["change"]:
-            line("  change", step["change"]["summary"])
+        _step(step)
     for told in escalations:
         line("Escalation", f"{told['policy']}: {told['state']} ({told['reason']}): {told['message']}")
         for call in told["calls"]:
@@ -108,6 +118,17 @@ def _describe(found: Run, escalations: Sequence[Mapping[str, Any]] = ()) -> None
     approval = found["approval"]
     if approval is not None:
         _question(approval)
+
+
+def _step(step: Mapping[str, Any]) -> None:
+    outcome = (step["outcome"] or {}).get("summary", "")
+    where = f" on {step['target']}" if step["target"] else ""
+    line("Step", f"{step['id']}: {step['action']}{where}: {step['state']} {outcome}".rstrip())
+    line("  of", step["remedy"] or (step["kind"] if step["kind"] == "finally" else ""))
+    if step["change"]:
+        line("  change", step["change"]["summary"])
+    line("  undoes", step["undoes"])
+    line("  temporary", step["revert"])
 
 
 def _question(approval: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from remediator import __version__
-from remediator.run import State
+from remediator.run import Kind, State
 from remediator.web import shapes
 from remediator.web.answers import PROBLEM
 from remediator.web.call import LIMIT, MOST
@@ -20,6 +20,10 @@ QUERY: dict[str, dict[str, Any]] = {
     "state": {
         "schema": {"type": "array", "items": {"type": "string", "enum": [state.value for state in State]}},
         "description": "Only these states; may stand several times.",
+    },
+    "kind": {
+        "schema": {"type": "array", "items": {"type": "string", "enum": [kind.value for kind in Kind]}},
+        "description": "Runs of these kinds instead of those that carry out rules; may stand several times.",
     },
     "rule": {"schema": _TEXT, "description": "Only this rule."},
     "incident": {"schema": _TEXT, "description": "Only this incident, by id."},

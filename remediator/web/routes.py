@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, escalations, events, rules, runs, shapes, status
+from remediator.web import audit, changes, escalations, events, rules, runs, shapes, status
 from remediator.web.call import Call
 from remediator.web.service import Role
 
@@ -60,6 +60,19 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_API}/runs/{{id}}/acknowledge", "acknowledgeRun", escalations.acknowledge_run,
         escalations.EscalationList, role=Role.OPERATOR, takes=escalations.Acknowledge, refusals=(400, 404, 409),
+    ),
+    Route(
+        "GET", f"{_API}/changes", "listChanges", changes.list_changes, changes.ChangeList,
+        query=changes.CHANGE_FILTERS, refusals=(400,),
+    ),
+    Route("GET", f"{_API}/changes/{{id}}", "getChange", changes.get_change, changes.ChangeView, refusals=(404,)),
+    Route(
+        "POST", f"{_API}/changes/{{id}}/revert", "revertChange", changes.revert_change, changes.ChangeView,
+        role=Role.OPERATOR, takes=changes.ChangeWish, refusals=(400, 404, 409),
+    ),
+    Route(
+        "POST", f"{_API}/changes/{{id}}/keep", "keepChange", changes.keep_change, changes.ChangeView,
+        role=Role.OPERATOR, takes=changes.ChangeWish, refusals=(400, 404, 409),
     ),
     Route(
         "GET", f"{_API}/incidents", "listIncidents", runs.list_incidents, shapes.IncidentList,

@@ -6,18 +6,18 @@ from aiohttp import web
 
 from remediator.crashpoint import crashpoint
 from remediator.log import logger
-from remediator.run import Run, State
+from remediator.run import Kind, Run, State
 from remediator.web.answers import answer
 from remediator.web.call import Call, cursor
 from remediator.web.shapes import Cancel, Vote, show_brief, show_incident, show_run
 
 _log = logger("web")
-RUN_FILTERS = ("state", "rule", "incident", "limit", "cursor")
+RUN_FILTERS = ("state", "rule", "incident", "kind", "limit", "cursor")
 INCIDENT_FILTERS = ("open", "limit", "cursor")
 
 
 async def list_runs(call: Call) -> web.Response:
-    """Runs, newest first."""
+    """Runs, newest first: those that carry out rules, or those of the given kinds."""
     call.know(*RUN_FILTERS)
     limit = call.limit()
     states = [State(value) for value in call.choices("state", [state.value for state in State])]
@@ -25,6 +25,7 @@ async def list_runs(call: Call) -> web.Response:
         states=states,
         rule=call.one("rule"),
         incident=call.one("incident"),
+        kinds=[Kind(value) for value in call.choices("kind", [kind.value for kind in Kind])] or (Kind.REMEDY,),
         before=call.cursor("run"),
         limit=limit + 1,
     )

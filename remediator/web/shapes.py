@@ -13,7 +13,7 @@ from remediator.clock import Duration, format_instant
 from remediator.incident import Incident
 from remediator.redact import redact
 from remediator.rule import Mode, Rule
-from remediator.run import Run, State
+from remediator.run import Kind, Run, State
 from remediator.store import Approval, EffectRow, Pause
 
 Text = Annotated[str, Field(max_length=2000)]
@@ -118,13 +118,36 @@ class StepView(TypedDict):
     """One action on one target, as far as it has come."""
 
     id: str
+    kind: Literal["remedy", "finally", "undo", "back", "call"]
+    """What it is for: to help, to put in order in any case, to undo another step, to put a temporary change back, or
+    to call people."""
     action: str
     target: str
+    remedy: str | None
+    """The name of its remedy."""
+    undoes: str | None
+    """The id of the step that it undoes."""
+    revert: str | None
+    """The id of the temporary change that it made."""
     state: str
     parameters: Mapping[str, Any] | None
     change: Mapping[str, Any] | None
     outcome: Mapping[str, Any] | None
     effects: list[EffectView]
+
+
+class RemedyView(TypedDict):
+    """One remedy of several, as far as its turn has come."""
+
+    name: str
+    state: Literal[
+        "waiting", "skipped", "trying", "helped", "ineffective", "unknown", "failed", "denied", "observed", "cancelled",
+        "expired", "needs_human",
+    ]  # fmt: skip
+    reason: str
+    message: str
+    since: Instant | None
+    until: Instant | None
 
 
 class ApprovalView(TypedDict):
@@ -144,6 +167,10 @@ class RunBrief(TypedDict):
     """A run as lists show it."""
 
     id: str
+    kind: Literal["remedy", "revert", "escalation"]
+    """What it is for: to carry out a rule, to put a temporary change back, or to call people."""
+    about: str
+    """What it follows from, where it carries out no rule: the id of a run first."""
     rule: str
     rule_digest: str
     state: Literal[
@@ -165,6 +192,8 @@ class RunBrief(TypedDict):
 class RunView(RunBrief):
     """A run with everything that led to where it is."""
 
+    remedies: list[RemedyView]
+    """What was tried, in order; empty where the rule is one remedy without a name."""
     evidence: Mapping[str, Any]
     verdicts: Sequence[Mapping[str, Any]]
     verify: Mapping[str, Any] | None
@@ -292,6 +321,8 @@ def show_brief(run: Run, incident: Incident | None, effects: Sequence[EffectRow]
     steps = run.progress.get("steps", ())
     shown: RunBrief = {
         "id": run.id,
+        "kind": run.kind.value,
+        "about": run.about,
         "rule": run.rule,
         "rule_digest": run.rule_digest,
         "state": run.state.value,
@@ -305,7 +336,7 @@ def show_brief(run: Run, incident: Incident | None, effects: Sequence[EffectRow]
             "ends_at": instant(incident.ended_at) if incident else None,
         },
         "targets": list(run.targets),
-        "steps": [_step(step, [e for e in effects if e.step == number]) for number, step in enumerate(steps)],
+        "steps": [_step(run, number, [e for e in effects if e.step == number]) for number in range(len(steps))],
         "created_at": format_instant(run.created_at),
         "updated_at": format_instant(run.updated_at),
         "due_at": format_instant(run.due_at),
@@ -319,6 +350,17 @@ def show_run(run: Run, incident: Incident, effects: Sequence[EffectRow], approva
     progress = run.progress
     return {
         **show_brief(run, incident, effects),
+        "remedies": [
+            {
+                "name": remedy["name"],
+                "state": remedy["state"],
+                "reason": remedy.get("reason", ""),
+                "message": redact(remedy.get("message", "")),
+                "since": instant(remedy.get("since")),
+                "until": instant(remedy.get("until")),
+            }
+            for remedy in progress.get("remedies", ())
+        ],
         "evidence": redact(progress.get("evidence", {})),
         "verdicts": redact(progress.get("verdicts", [])),
         "verify": progress.get("verify"),
@@ -326,9 +368,17 @@ def show_run(run: Run, incident: Incident, effects: Sequence[EffectRow], approva
     }
 
 
-def _step(step: Mapping[str, Any], effects: Sequence[EffectRow]) -> StepView:
+def _step(run: Run, number: int, effects: Sequence[EffectRow]) -> StepView:
+    steps, remedies = run.progress["steps"], run.progress.get("remedies", ())
+    step, undoes = steps[number], steps[number].get("undoes")
+    kind = "undo" if undoes is not None else "finally" if step.get("final") else _STEPS[run.kind]
+    remedy = step.get("remedy", -1)
     return {
         "id": step["id"],
+        "kind": kind,
+        "remedy": remedies[remedy]["name"] or None if 0 <= remedy < len(remedies) else None,
+        "undoes": None if undoes is None else steps[undoes]["id"],
+        "revert": step.get("revert"),
         "action": step["uses"],
         "target": step["target"],
         "state": step["state"],
@@ -349,6 +399,13 @@ def _step(step: Mapping[str, Any], effects: Sequence[EffectRow]) -> StepView:
             for effect in effects
         ],
     }
+
+
+_STEPS: Mapping[Kind, Literal["remedy", "back", "call"]] = {
+    Kind.REMEDY: "remedy",
+    Kind.REVERT: "back",
+    Kind.ESCALATION: "call",
+}
 
 
 def show_approval(approval: Approval) -> ApprovalView:
