@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "schema": ("schema", "The JSON Schema of rules or settings, for editors."),
     "actions": ("actions", "What rules can do."),
     "guards": ("actions", "What can hold or deny a run."),
+    "rbac": ("rbac", "The least Kubernetes Roles that the rules need."),
     "version": ("version", "Which version this is."),
 }
 """Command → module below ``remediator.cli`` and its line in ``--help``; the click command has the command's name."""

@@ -1,208 +1,159 @@
-"""The few calls to the Kubernetes API that actions and probes make, through the official asyncio client.
+"""The verbs of the Kubernetes API that actions and probes use, each one request with one meaning.
 
 This module imports the client and is therefore itself imported only when a target is used.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
-
-from aiohttp import ClientError
-from kubernetes.aio.client import (
-    ApiClient,
-    AppsV1Api,
-    AutoscalingV2Api,
-    Configuration,
-    V1Deployment,
-    V1Scale,
-    V1StatefulSet,
-    V2HorizontalPodAutoscaler,
-    V2HorizontalPodAutoscalerList,
-)
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.config import ConfigException
-from kubernetes.aio.config.incluster_config import load_incluster_config
-from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, load_kube_config
-from pydantic import ValidationError
-from yaml import YAMLError
+from urllib.parse import urlencode
 
 from remediator.errors import PermanentError
-from remediator.integrations._client import CheckedRequest, departing
-from remediator.integrations.kubernetes._failure import Request, api_failure, transport_failure
-from remediator.integrations.kubernetes._thing import Thing
+from remediator.integrations.kubernetes._connection import Check, Connection
+from remediator.integrations.kubernetes._exec import Ended, execute
+from remediator.integrations.kubernetes._failure import Request
+from remediator.integrations.kubernetes._shape import Page, Reviewed, Shape
+from remediator.integrations.kubernetes._thing import Kind, Thing, path_of, resource_of
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Shape)
 _PAGE = 250
 _PAGES = 40
-_REFRESH = 60.0
 MANAGER = "remediator"
 """The field manager that managedFields of changed objects show."""
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 
 
-class Cluster:
-    """A connection to one API server."""
+def _query(values: Mapping[str, str | int | None]) -> str:
+    given = {name: value for name, value in values.items() if value not in (None, "")}
+    return f"?{urlencode(given)}" if given else ""
 
-    def __init__(self, *, kubeconfig: str | None, context: str | None, in_cluster: bool, seconds: float) -> None:
-        self._path = os.path.expanduser(kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION)
-        self._context = context
-        self._in_cluster = in_cluster
-        self._seconds = seconds
-        self._configuration: Configuration | None = None
-        self._loader: Any = None
-        self._client: ApiClient | None = None
-        self._read_at = 0.0
-        self._stamp: tuple[float, ...] = ()
 
-    async def refresh(self) -> None:
-        """Read the credentials if this is the first use, a minute has passed, or a kubeconfig was written.
+def _sub(resource: str, subresource: str) -> str:
+    return f"{resource}/{subresource}" if subresource else resource
 
-        Raises PermanentError; the message never quotes the kubeconfig, which may hold a token.
-        """
-        now = asyncio.get_running_loop().time()
-        stamp = self._stamps()
-        if self._client is not None and stamp == self._stamp and now - self._read_at < _REFRESH:
-            return
-        configuration = self._configuration or Configuration()
-        try:
-            await self._load(configuration, anew=stamp != self._stamp)
-        except ConfigException as error:
-            raise PermanentError(f"the cluster's credentials cannot be used: {error}", reason="kubeconfig") from None
-        except (OSError, YAMLError, ValueError, TypeError, KeyError) as error:
-            raise PermanentError(
-                f"the kubeconfig {self._path} cannot be read ({type(error).__name__})", reason="kubeconfig"
-            ) from None
-        if self._client is None:
-            # trust_env would let a .netrc or proxy variable of the host decide where credentials go.
-            configuration.client_session_kwargs = {"trust_env": False, "request_class": CheckedRequest}
-            self._client = ApiClient(configuration=configuration)
-        self._configuration, self._stamp, self._read_at = configuration, stamp, now
 
-    def _stamps(self) -> tuple[float, ...]:
-        if self._in_cluster:
-            return (0.0,)
-        stamps = []
-        for path in self._path.split(os.pathsep):
-            try:
-                stamps.append(os.stat(path).st_mtime)
-            except OSError:
-                stamps.append(-1.0)
-        return tuple(stamps)
+class Cluster(Connection):
+    """The objects of one cluster. Every method raises TemporaryError, PermanentError; those that write, Unanswered."""
 
-    async def _load(self, configuration: Configuration, *, anew: bool) -> None:
-        if self._in_cluster:
-            if anew:  # The client reads the service account's token again by itself.
-                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        elif anew or self._loader is None:
-            self._loader = await load_kube_config(  # type: ignore[no-untyped-call]  # the client leaves it untyped
-                config_file=self._path,
-                context=self._context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        else:  # Reads token files again, and asks credential plugins only when their token has expired.
-            await self._loader.load_and_set(configuration)
+    async def get(self, thing: Thing, shape: type[S], *, subresource: str = "", base: str = "") -> S:
+        """The object, or one of its subresources."""
+        request = Request(
+            verb="get", resource=_sub(thing.resource, subresource), namespace=thing.namespace, name=thing.name
+        )
+        path = f"{path_of(thing.kind, thing.namespace, base)}/{thing.name}"
+        return await self.call(request, "GET", _sub(path, subresource), shape.model_validate_json)
 
-    async def _call(
-        self, request: Request, send: Callable[[], Awaitable[T]], check: Callable[[], None] | None = None
-    ) -> T:
-        """Send one request and turn every way it can end into a result or the right word."""
-        with departing(check) as departure:
-            try:
-                return await send()
-            except ApiException as error:
-                raise api_failure(error, request) from error
-            except (ClientError, OSError, ValidationError, ValueError) as error:
-                raise transport_failure(error, request, departure) from error
-
-    def _apps(self) -> AppsV1Api:
-        return AppsV1Api(self._client)
-
-    async def read(self, thing: Thing) -> V1Deployment | V1StatefulSet:
-        """The object. Raises TemporaryError, PermanentError."""
-        request = Request(verb="get", resource=thing.resource, namespace=thing.namespace, name=thing.name)
-        api = self._apps()
-        where: dict[str, Any] = {
-            "name": thing.name,
-            "namespace": thing.namespace,
-            "_request_timeout": self._seconds,
-        }
-
-        async def send() -> V1Deployment | V1StatefulSet:
-            if thing.kind == "deployment":
-                return await api.read_namespaced_deployment(**where)
-            return await api.read_namespaced_stateful_set(**where)
-
-        return await self._call(request, send)
-
-    async def read_scale(self, thing: Thing) -> V1Scale:
-        """The scale subresource. Raises TemporaryError, PermanentError."""
-        request = Request(verb="get", resource=f"{thing.resource}/scale", namespace=thing.namespace, name=thing.name)
-        api = self._apps()
-        where: dict[str, Any] = {
-            "name": thing.name,
-            "namespace": thing.namespace,
-            "_request_timeout": self._seconds,
-        }
-
-        async def send() -> V1Scale:
-            if thing.kind == "deployment":
-                return await api.read_namespaced_deployment_scale(**where)
-            return await api.read_namespaced_stateful_set_scale(**where)
-
-        return await self._call(request, send)
-
-    async def write_scale(self, thing: Thing, replicas: int, version: str, check: Callable[[], None]) -> V1Scale:
-        """Set the replicas if the object still has the resourceVersion ``version``.
-
-        A merge patch and not a replacement: the HTTP client repeats a PUT by itself when a kept connection
-        turns out to be closed, and the answer to the second one would hide what the first one did.
-        Raises TemporaryError (reason conflict) if it has another version, PermanentError, Unanswered.
-        """
-        request = Request(verb="patch", resource=f"{thing.resource}/scale", namespace=thing.namespace, name=thing.name)
-        api = self._apps()
-        patch: dict[str, Any] = {
-            "name": thing.name,
-            "namespace": thing.namespace,
-            "body": {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}},
-            "field_manager": MANAGER,
-            "_content_type": "application/merge-patch+json",
-            "_request_timeout": self._seconds,
-        }
-
-        async def send() -> V1Scale:
-            if thing.kind == "deployment":
-                return await api.patch_namespaced_deployment_scale(**patch)
-            return await api.patch_namespaced_stateful_set_scale(**patch)
-
-        return await self._call(request, send, check)
-
-    async def autoscalers(self, namespace: str) -> list[V2HorizontalPodAutoscaler]:
-        """All horizontal pod autoscalers of a namespace. Raises TemporaryError, PermanentError."""
-        request = Request(verb="list", resource="horizontalpodautoscalers", namespace=namespace)
-        api = AutoscalingV2Api(self._client)
-        found: list[V2HorizontalPodAutoscaler] = []
-        where: dict[str, Any] = {
-            "namespace": namespace,
-            "limit": _PAGE,
-            "_request_timeout": self._seconds,
-        }
-
-        async def send() -> V2HorizontalPodAutoscalerList:
-            return await api.list_namespaced_horizontal_pod_autoscaler(**where)
-
+    async def list_all(
+        self, kind: Kind, namespace: str, shape: type[S], *, labels: str = "", fields: str = "", base: str = ""
+    ) -> list[S]:
+        """All objects of a namespace that the selectors choose, page by page; at most 10 000."""
+        request = Request(verb="list", resource=resource_of(kind), namespace=namespace)
+        found: list[S] = []
+        more = ""
         for _ in range(_PAGES):
-            page = await self._call(request, send)
-            found += page.items
-            where["_continue"] = page.metadata.var_continue if page.metadata else None
-            if not where["_continue"]:
-                return found
-        raise PermanentError(f"namespace {namespace} has too many autoscalers to look through", reason="too_many")
+            query = _query({"labelSelector": labels, "fieldSelector": fields, "limit": _PAGE, "continue": more})
 
-    async def close(self) -> None:
-        """Release the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
+            def read(data: bytes) -> tuple[list[S], str]:
+                page = Page.model_validate_json(data)
+                return [shape.model_validate(item) for item in page.items], page.metadata.more
+
+            items, more = await self.call(request, "GET", path_of(kind, namespace, base) + query, read)
+            found += items
+            if not more:
+                return found
+        raise PermanentError(f"there are too many {resource_of(kind)} to look through", reason="too_many")
+
+    async def patch(
+        self,
+        thing: Thing,
+        body: Any,
+        shape: type[S],
+        *,
+        subresource: str = "",
+        content_type: str = MERGE,
+        check: Check | None = None,
+        dry: bool = False,
+    ) -> S:
+        """Change parts of the object; with a resourceVersion in ``body`` only if it still has that one.
+
+        A patch and never a replacement: the HTTP client repeats a PUT by itself when a kept connection turns out to
+        be closed, and the answer to the second one would hide what the first one did. Reason ``conflict``: it has
+        another version.
+        """
+        request = Request(
+            verb="patch",
+            resource=_sub(thing.resource, subresource),
+            namespace=thing.namespace,
+            name=thing.name,
+            dry=dry,
+        )
+        query = _query({"fieldManager": MANAGER, "dryRun": "All" if dry else ""})
+        return await self.call(
+            request,
+            "PATCH",
+            _sub(thing.path, subresource) + query,
+            shape.model_validate_json,
+            body=body,
+            content_type=content_type,
+            check=check,
+        )
+
+    async def create(
+        self, thing: Thing, body: Mapping[str, Any], *, subresource: str = "", check: Check | None = None
+    ) -> None:
+        """Make the object, or with ``subresource`` ask for something to be done with it."""
+        path = _sub(thing.path, subresource) if subresource else path_of(thing.kind, thing.namespace)
+        request = Request(
+            verb="create", resource=_sub(thing.resource, subresource), namespace=thing.namespace, name=thing.name
+        )
+        await self.call(request, "POST", path + _query({"fieldManager": MANAGER}), json.loads, body=body, check=check)
+
+    async def delete(self, thing: Thing, body: Mapping[str, Any], *, check: Check | None = None) -> None:
+        """Delete the object under the preconditions in ``body``."""
+        request = Request(verb="delete", resource=thing.resource, namespace=thing.namespace, name=thing.name)
+        await self.call(request, "DELETE", thing.path, json.loads, body=body, check=check)
+
+    async def log(self, pod: Thing, *, container: str, tail: int, since: int, limit: int, previous: bool) -> str:
+        """The end of a container's log; at most ``limit`` bytes leave the API server."""
+        request = Request(verb="get", resource="pods/log", namespace=pod.namespace, name=pod.name)
+        query = _query(
+            {
+                "container": container,
+                "tailLines": tail,
+                "sinceSeconds": since or None,
+                "limitBytes": limit,
+                "previous": "true" if previous else None,
+            }
+        )
+        return await self.call(
+            request, "GET", f"{pod.path}/log{query}", lambda data: data.decode("utf-8", errors="replace")
+        )
+
+    async def review(self, kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the API server about the identity that asks: the status of a ``kind`` of review.
+
+        Every identity may ask; it changes nothing.
+        """
+        resource = f"{kind.lower()}s"
+        request = Request(verb="create", resource=resource, namespace=str(spec.get("namespace", "")), dry=True)
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "metadata": {}, "spec": spec}
+        path = f"/apis/authorization.k8s.io/v1/{resource}"
+        return (await self.call(request, "POST", path, Reviewed.model_validate_json, body=body)).status
+
+    async def execute(
+        self, pod: Thing, container: str, argv: list[str], limit: int, seconds: float, check: Check
+    ) -> Ended:
+        """Run a program inside a container to its end."""
+        request = Request(verb="create", resource="pods/exec", namespace=pod.namespace, name=pod.name)
+        streams = [("container", container), ("stdout", "1"), ("stderr", "1")]
+        query = urlencode([*(("command", each) for each in argv), *streams])
+        session, url, headers, proxy = await self.credentials(f"{pod.path}/exec?{query}")
+
+        async def send() -> Ended:
+            return await execute(session, url, headers, proxy, limit=limit, seconds=seconds)
+
+        return await self.guarded(request, send, check)

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 
 from aiohttp import ClientConnectorCertificateError
-from kubernetes.aio.client.exceptions import ApiException
 
 from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations._client import Departure, Unanswered
@@ -14,22 +13,24 @@ from remediator.integrations._client import Departure, Unanswered
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One call in RBAC's words, so that a message says exactly what to grant."""
+    """One call in RBAC's words, so that a message says exactly what to grant. ``dry``: it only pretends."""
 
     verb: str
     resource: str
     namespace: str
     name: str = ""
+    dry: bool = False
 
     @property
     def writes(self) -> bool:
         """True if the call can change something."""
-        return self.verb not in ("get", "list")
+        return self.verb not in ("get", "list") and not self.dry
 
     def __str__(self) -> str:
         """``patch deployments/scale "minting-worker" in namespace production``."""
         named = f' "{self.name}"' if self.name else ""
-        return f"{self.verb} {self.resource}{named} in namespace {self.namespace}"
+        where = f"in namespace {self.namespace}" if self.namespace else "in the cluster"
+        return f"{self.verb} {self.resource}{named} {where}" + (" (dry run)" if self.dry else "")
 
 
 _MEANING = {
@@ -37,30 +38,31 @@ _MEANING = {
     403: "the identity of Remediator is not allowed to; grant this verb on this resource",
     404: "it does not exist",
     409: "it has changed since it was read",
+    410: "the list took too long to read and has expired",
     422: "the API server finds the change invalid",
     429: "the API server is busy",
 }
 
 
-def _message(error: ApiException) -> str:
+def _message(body: bytes) -> str:
     """The sentence in the Status object of the API server, if there is one."""
     try:
-        text = json.loads(error.body or "").get("message", "")
+        text = json.loads(body or b"").get("message", "")
     except (ValueError, AttributeError, TypeError):
         return ""
     return str(text)[:300]
 
 
-def api_failure(error: ApiException, request: Request) -> Exception:
+def api_failure(status: int, body: bytes, retry_after: str, request: Request) -> Exception:
     """The word for an answer that is not a success."""
-    status = error.status or 0
     meaning = _MEANING.get(status, f"the API server answered {status}")
-    said = _message(error)
+    said = _message(body)
     text = f"cannot {request}: {meaning}" + (f" ({said})" if said else "")
-    if status in (409, 429):
+    if status in (409, 410, 429):
         # An optimistic lock and the API server's flow control both refuse before anything is carried out.
-        return TemporaryError(text, reason="conflict" if status == 409 else "status_429")
-    if status >= 500 or status < 200:
+        after = f"; it asks to wait {retry_after[:10]} s" if retry_after.isdecimal() else ""
+        return TemporaryError(text + after, reason="conflict" if status == 409 else f"status_{status}")
+    if status >= 500 or status < 200 or status == 408:
         if request.writes:
             return Unanswered(f"{text}; whether it was carried out is unknown")
         return TemporaryError(text, reason=f"status_{status}")

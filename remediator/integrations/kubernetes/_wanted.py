@@ -1,10 +1,11 @@
-"""How many replicas a scaling wants, given how many there are: pure, and never downwards by accident."""
+"""How many replicas a scaling wants, or which limits of an autoscaler: pure, and never downwards by accident."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from remediator.errors import PermanentError
+from remediator.integrations.kubernetes._autoscaler import Limits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,3 +56,23 @@ class Wish:
             return min(current, max(current + self.by, self.floor))
         assert self.exact is not None  # noqa: S101
         return self.exact
+
+    def limits(self, now: Limits, current: int) -> Limits:
+        """The limits of an autoscaler that give what is wanted of the replicas, which are ``current`` now.
+
+        Raising moves the lower limit, and the upper one only as far as it must; lowering the other way round.
+        Raises PermanentError where limits cannot say it.
+        """
+        if self.exact is not None:
+            raise PermanentError(
+                "an autoscaler moves between limits and cannot hold an exact number; write at_least or at_most",
+                reason="hpa_owned",
+            )
+        ceiling = now.most if self.ceiling is None else self.ceiling
+        if self.at_least is not None or (self.by or 0) > 0:
+            wish = self.at_least if self.at_least is not None else current + (self.by or 0)
+            least = max(now.least, min(wish, ceiling))
+            return Limits(least, max(now.most, least))
+        wish = self.at_most if self.at_most is not None else current + (self.by or 0)
+        most = min(now.most, max(wish, self.floor, 1))
+        return Limits(min(now.least, most), most)

@@ -1,4 +1,4 @@
-"""``kubernetes.deployment``: how many replicas a deployment wants and has, and what it runs."""
+"""``kubernetes.deployment``: how many replicas a deployment wants and has, what it runs, and since when."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from remediator.integrations.kubernetes._grant import Grant, grants_on
+from remediator.integrations.kubernetes._revisions import images_of, moved_at, revision_of
+from remediator.integrations.kubernetes._shape import Workload
 from remediator.integrations.kubernetes._thing import Name, Namespace, Thing
 from remediator.integrations.kubernetes.target import KubernetesTarget
 from remediator.probe import Probe, ProbeContext
@@ -22,22 +25,29 @@ class Deployment(Probe[KubernetesTarget]):
         """Namespace and deployment must be permitted."""
         return {"namespaces": self.namespace, "deployments": self.name}
 
+    def grants(self) -> list[Grant]:
+        """Reading the deployment."""
+        return grants_on(Thing("deployment", self.namespace, self.name), "get")
+
     async def read(self, target: KubernetesTarget, context: ProbeContext) -> Mapping[str, Any]:
         """The deployment as evidence. Raises TemporaryError, PermanentError."""
         cluster = await target.cluster()
-        found: Any = await cluster.read(Thing("deployment", self.namespace, self.name))
+        found = await cluster.get(Thing("deployment", self.namespace, self.name), Workload)
         metadata, spec, status = found.metadata, found.spec, found.status
-        revision = (metadata.annotations or {}).get("deployment.kubernetes.io/revision", "")
+        moved = moved_at(found)
+        condition = status.condition("Progressing")
         return {
-            "desired": spec.replicas or 0,
-            "ready": status.ready_replicas or 0,
-            "updated": status.updated_replicas or 0,
+            "desired": spec.replicas,
+            "ready": status.ready_replicas,
+            "updated": status.updated_replicas,
             "available": status.available_replicas or 0,
-            "unavailable": status.unavailable_replicas or 0,
-            "generation": metadata.generation or 0,
-            "observed_generation": status.observed_generation or 0,
-            "paused": bool(spec.paused),
-            "images": [container.image or "" for container in spec.template.spec.containers],
-            "revision": int(revision) if revision.isascii() and revision.isdigit() else 0,
-            "resource_version": metadata.resource_version or "",
+            "unavailable": status.unavailable_replicas,
+            "generation": metadata.generation,
+            "observed_generation": status.observed_generation,
+            "paused": spec.paused,
+            "images": images_of(spec.template),
+            "revision": revision_of(found),
+            "rollout": condition.reason if condition is not None else "",
+            "rollout_age": None if moved is None else max(0.0, context.clock.now() - moved),
+            "resource_version": metadata.resource_version,
         }

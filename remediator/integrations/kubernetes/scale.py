@@ -1,38 +1,60 @@
-"""``kubernetes.scale``: change how many replicas a deployment or stateful set has."""
+"""``kubernetes.scale``: change how many replicas a deployment or stateful set has, by the lever that decides it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from remediator.action import Action, ActionContext, Change, Effect, Happened, Outcome
+from remediator.action import ActionContext, Change, Effect, Happened, Outcome
 from remediator.errors import PermanentError, TemporaryError
+from remediator.integrations.kubernetes import _autoscaler
+from remediator.integrations.kubernetes._autoscaler import Lever, Limits, find_lever, read_lever
+from remediator.integrations.kubernetes._gitops import REPLICAS, refuse_drift
+from remediator.integrations.kubernetes._grant import Grant, grants_in, grants_on
+from remediator.integrations.kubernetes._patching import patch_same, version_of
 from remediator.integrations.kubernetes._rollout import progress
-from remediator.integrations.kubernetes._thing import Name, Namespace, Thing
+from remediator.integrations.kubernetes._shape import Replicas as Scaled
+from remediator.integrations.kubernetes._shape import Workload
+from remediator.integrations.kubernetes._thing import Name, Thing
 from remediator.integrations.kubernetes._wanted import Wish
+from remediator.integrations.kubernetes._workload import Drifting
 from remediator.integrations.kubernetes.target import KubernetesTarget
 
 if TYPE_CHECKING:
     from remediator.integrations.kubernetes._cluster import Cluster
 
 Replicas = Annotated[int, Field(ge=0, le=100_000)]
+_WISHES = ("at_least", "at_most", "by", "exact", "limits_back")
 
 
-class Scale(Action[KubernetesTarget]):
-    """Sets the replicas through the scale subresource, only if the object is unchanged since it was looked at.
+class LimitsBack(BaseModel):
+    """Limits to put back, and those that must still be there; written by taking a change back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["horizontalpodautoscaler", "scaledobject"]
+    autoscaler: Name
+    least: Replicas
+    most: Replicas
+    from_least: Replicas
+    from_most: Replicas
+
+
+class Scale(Drifting):
+    """Sets the replicas through the scale subresource, only if they are unchanged since they were looked at.
 
     Exactly one of `at_least`, `at_most`, `by` and `exact` says how many. Whatever can raise needs `max`; nothing
-    goes below `min`, which is 1 unless written. An object that an autoscaler owns is left alone.
+    goes below `min`, which is 1 unless written. What an autoscaler owns is left alone, or with `autoscaler: limits`
+    scaled by moving the autoscaler's own limits within `min` and `max`.
     """
 
     effect: ClassVar[Effect] = Effect.CONDITIONAL
-    literal: ClassVar[frozenset[str]] = frozenset({"max", "min", "allow_down", "from_zero"})
+    literal: ClassVar[frozenset[str]] = frozenset(
+        {"max", "min", "allow_down", "from_zero", "autoscaler", "allow_drift", "drift_after"}
+    )
 
-    namespace: Namespace = Field(description="The namespace of the object.")
-    deployment: Name | None = Field(default=None, description="The deployment to scale.")
-    statefulset: Name | None = Field(default=None, description="The stateful set to scale.")
     at_least: Replicas | None = Field(default=None, description="Raise to this number; never lowers.")
     at_most: Replicas | None = Field(default=None, description="Lower to this number; never raises.")
     by: Annotated[int, Field(ge=-100_000, le=100_000)] | None = Field(
@@ -48,18 +70,25 @@ class Scale(Action[KubernetesTarget]):
     only_from: Replicas | None = Field(
         default=None, description="Act only if there are exactly this many now; used to take a change back."
     )
-
-    @model_validator(mode="after")
-    def _one_object(self) -> Scale:
-        if (self.deployment is None) == (self.statefulset is None):
-            raise ValueError("write deployment or statefulset, exactly one of them")
-        return self
+    autoscaler: Literal["refuse", "limits"] = Field(
+        default="refuse",
+        description="What to do where an autoscaler owns the replicas: `refuse`, or move its `limits` within `min` and "
+        "`max`.",
+    )
+    autoscaler_name: Name | None = Field(
+        default=None, description="The autoscaler's name, so that a Role can name it; any other one is refused."
+    )
+    limits_back: LimitsBack | None = Field(
+        default=None, description="Limits of an autoscaler to put back; used to take a change back."
+    )
 
     @model_validator(mode="after")
     def _one_number(self) -> Scale:
-        given = [n for n in ("at_least", "at_most", "by", "exact") if getattr(self, n) is not None]
+        given = [n for n in _WISHES if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError("write exactly one of at_least, at_most, by and exact")
+        if given[0] == "limits_back":
+            return self
         number: int = getattr(self, given[0])
         if given[0] == "by" and number == 0:
             raise ValueError("by must not be 0")
@@ -79,37 +108,42 @@ class Scale(Action[KubernetesTarget]):
         if self.min > self.max:
             raise ValueError(f"min: {self.min} is above max: {self.max}")
 
-    @property
-    def _thing(self) -> Thing:
-        if self.deployment is not None:
-            return Thing("deployment", self.namespace, self.deployment)
-        return Thing("statefulset", self.namespace, self.statefulset or "")
-
-    def needs(self) -> Mapping[str, str]:
-        """Namespace and object must be permitted."""
-        return {"namespaces": self.namespace, self._thing.resource: self._thing.name}
-
-    def subject(self) -> str:
-        """``deployment/<namespace>/<name>``."""
-        return str(self._thing)
+    def grants(self) -> list[Grant]:
+        """The scale subresource to look and act, the object to verify, the autoscalers to know who decides."""
+        found = grants_on(self.thing, "get", "patch", sub="scale") + grants_on(self.thing, "get")
+        found += grants_in("horizontalpodautoscaler", self.namespace, "list")
+        if self.autoscaler == "limits":
+            lever = Thing("horizontalpodautoscaler", self.namespace, self.autoscaler_name or "")
+            found += grants_on(lever, "get", "patch")
+        return found
 
     async def diff(self, target: KubernetesTarget, context: ActionContext) -> Change:
-        """Replicas now and wanted. Raises PermanentError where an autoscaler owns the object."""
-        cluster, thing = await target.cluster(), self._thing
-        scale = await cluster.read_scale(thing)
-        current = (scale.spec.replicas if scale.spec else None) or 0
-        version = (scale.metadata.resource_version if scale.metadata else None) or ""
-        if not version:
-            raise TemporaryError(f"the API server gave no resourceVersion of {thing}", reason="malformed")
+        """Replicas, or limits, now and wanted. Raises TemporaryError; PermanentError where somebody else decides."""
+        cluster, thing = await target.cluster(), self.thing
+        if self.limits_back is not None:
+            return await self._put_back(cluster, self.limits_back, context.clock.now())
+        scale = await cluster.get(thing, Scaled, subresource="scale")
+        current = scale.spec.replicas
+        checked = False
+        if self.autoscaler == "limits":
+            lever = await find_lever(cluster, thing)
+            if lever is not None:
+                return self._limits(lever, current, context.clock.now())
+            checked = True
+        version = version_of(thing, scale)
         wanted = self._wish().replicas(current)
         summary = f"scale {thing} from {current} to {wanted}"
-        if wanted != current and not await self._autoscaler_checked(cluster):
-            summary += " (HPA not checked: not allowed to list horizontalpodautoscalers)"
+        drift: dict[str, Any] = {}
+        if wanted != current:
+            if not checked and not await self._no_autoscaler(cluster):
+                summary += " (HPA not checked: not allowed to list horizontalpodautoscalers)"
+            said, drift = await self._git(cluster, context.clock.now())
+            summary += said
         return Change(
             summary=summary,
             before={"replicas": current},
             after={"replicas": wanted},
-            volatile={"resource_version": version},
+            volatile={**version, **drift},
         )
 
     def _wish(self) -> Wish:
@@ -125,61 +159,144 @@ class Scale(Action[KubernetesTarget]):
             only_from=self.only_from,
         )
 
-    async def _autoscaler_checked(self, cluster: Cluster) -> bool:
+    async def _no_autoscaler(self, cluster: Cluster) -> bool:
         """False if it may not be looked up. Raises PermanentError if an autoscaler targets the object."""
-        thing = self._thing
         try:
-            autoscalers = await cluster.autoscalers(thing.namespace)
+            lever = await find_lever(cluster, self.thing)
         except PermanentError as error:
             if error.reason == "status_403":
                 return False
             raise
-        for autoscaler in autoscalers:
-            reference = autoscaler.spec.scale_target_ref
-            if reference.kind.lower() == thing.kind and reference.name == thing.name:
-                name = autoscaler.metadata.name if autoscaler.metadata else ""
-                raise PermanentError(
-                    f"{thing} is scaled by the HorizontalPodAutoscaler {name}; change its limits instead",
-                    reason="hpa_owned",
-                )
+        if lever is not None:
+            raise PermanentError(
+                f"{self.thing} is scaled by {lever}; change its limits instead, with autoscaler: limits",
+                reason="hpa_owned",
+            )
         return True
 
-    async def apply(self, target: KubernetesTarget, change: Change, context: ActionContext) -> Outcome:
-        """Set the replicas shown in ``change``, if the object still has the version shown there."""
-        cluster, thing = await target.cluster(), self._thing
-        wanted = int(change.after["replicas"])
-        scale = await cluster.write_scale(
-            thing, wanted, str(change.volatile["resource_version"]), context.check_deadline
+    async def _git(self, cluster: Cluster, now: float) -> tuple[str, dict[str, Any]]:
+        """What to add to summary and change about who keeps the replicas in Git. Raises PermanentError."""
+        try:
+            found = await cluster.get(self.thing, Workload)
+        except PermanentError as error:
+            if error.reason == "status_403":
+                return f" (Git not checked: not allowed to get {self.thing.resource})", {}
+            raise
+        said = refuse_drift(self.thing, found.metadata, REPLICAS, allowed=self.allow_drift)
+        return said, {"drift_from": now} if said else {}
+
+    def _limits(self, lever: Lever, current: int, now: float) -> Change:
+        if self.autoscaler_name not in (None, lever.thing.name):
+            raise PermanentError(
+                f"{self.thing} is scaled by {lever} and not by {self.autoscaler_name}", reason="hpa_owned"
+            )
+        if current == 0 and not self.from_zero:
+            raise PermanentError(
+                f"{self.thing} is scaled to 0, which turns {lever} off; somebody did that on purpose",
+                reason="scaled_to_zero",
+            )
+        return self._limits_change(lever, self._wish().limits(lever.limits, current), now)
+
+    async def _put_back(self, cluster: Cluster, back: LimitsBack, now: float) -> Change:
+        lever = await read_lever(cluster, Thing(back.kind, self.namespace, back.autoscaler))
+        wanted = Limits(back.least, back.most)
+        if lever.limits not in (wanted, Limits(back.from_least, back.from_most)):
+            raise PermanentError(
+                f"the limits of {lever} are {lever.limits.least} and {lever.limits.most} now, which is not what this "
+                "change is made for: somebody else has changed them",
+                reason="changed",
+            )
+        return self._limits_change(lever, wanted, now)
+
+    def _limits_change(self, lever: Lever, wanted: Limits, now: float) -> Change:
+        said = ""
+        if wanted != lever.limits:
+            said = refuse_drift(lever, lever.metadata, lever.field, allowed=self.allow_drift)
+        return Change(
+            summary=f"let {lever} move {self.thing} between {wanted.least} and {wanted.most} "
+            f"instead of {lever.limits.least} and {lever.limits.most}{said}",
+            before=_autoscaler.shown(lever.thing, lever.limits),
+            after=_autoscaler.shown(lever.thing, wanted),
+            volatile={**_autoscaler.shown_version(lever), **({"drift_from": now} if said else {})},
         )
-        version = (scale.metadata.resource_version if scale.metadata else None) or ""
+
+    def _lever(self, change: Change) -> Thing:
+        return Thing(change.after["kind"], self.namespace, change.after["autoscaler"])
+
+    async def apply(self, target: KubernetesTarget, change: Change, context: ActionContext) -> Outcome:
+        """Set what ``change`` shows, if what it was made for still is so."""
+        cluster, thing = await target.cluster(), self.thing
+        if "autoscaler" in change.after:
+            await _autoscaler.write_limits(cluster, self._lever(change), change, context)
+            return Outcome(summary=f"{thing} is kept between other limits", data=dict(change.after))
+        wanted = int(change.after["replicas"])
+        scale = await patch_same(
+            cluster,
+            thing,
+            Scaled,
+            change,
+            lambda version: {"metadata": {"resourceVersion": version}, "spec": {"replicas": wanted}},
+            context,
+            lambda found: {"replicas": found.spec.replicas},
+            subresource="scale",
+        )
+        version = scale.metadata.resource_version
         return Outcome(summary=f"{thing} is scaled to {wanted}", data={"replicas": wanted, "resource_version": version})
 
     async def verify(self, target: KubernetesTarget, change: Change, context: ActionContext) -> None:
         """Returns when the wanted replicas are updated and ready, as ``kubectl rollout status`` would."""
-        cluster, thing = await target.cluster(), self._thing
-        before, after = int(change.before["replicas"]), int(change.after["replicas"])
-        progress(thing, await cluster.read(thing), before, after)
+        cluster, thing = await target.cluster(), self.thing
+        found = await cluster.get(thing, Workload)
+        if "autoscaler" in change.after:
+            await self._verify_limits(cluster, found, change)
+        else:
+            progress(thing, found, int(change.before["replicas"]), int(change.after["replicas"]))
+        self.wait_for_drift(change, context)
+
+    async def _verify_limits(self, cluster: Cluster, found: Workload, change: Change) -> None:
+        lever = await read_lever(cluster, self._lever(change))
+        if _autoscaler.shown(lever.thing, lever.limits) != dict(change.after):
+            raise PermanentError(
+                f"the limits of {lever} are no longer as they were made: somebody has changed them", reason="changed"
+            )
+        least, most, desired = int(change.after["least"]), int(change.after["most"]), found.spec.replicas
+        if not least <= desired <= most:
+            raise TemporaryError(f"{lever} has not moved {self.thing} from {desired} yet", reason="not_ready")
+        progress(self.thing, found, 0, desired)
 
     def inverse(self, change: Change) -> Scale:
-        """Back to the replicas of before, only if there are still those of after."""
+        """Back to the replicas or limits of before, only if there are still those of after."""
+        if "autoscaler" in change.after:
+            back = {
+                "kind": change.before["kind"],
+                "autoscaler": change.before["autoscaler"],
+                "least": change.before["least"],
+                "most": change.before["most"],
+                "from_least": change.after["least"],
+                "from_most": change.after["most"],
+            }
+            return Scale.model_validate({**self.where(), "limits_back": back})
         before, after = int(change.before["replicas"]), int(change.after["replicas"])
-        return Scale(
-            namespace=self.namespace,
-            deployment=self.deployment,
-            statefulset=self.statefulset,
-            exact=before,
-            max=max(before, after),
-            min=min(before, 1),
-            allow_down=True,
-            from_zero=True,
-            only_from=after,
+        return Scale.model_validate(
+            {
+                **self.where(),
+                "exact": before,
+                "max": max(before, after),
+                "min": min(before, 1),
+                "allow_down": True,
+                "from_zero": True,
+                "only_from": after,
+            }
         )
 
     async def reconcile(self, target: KubernetesTarget, change: Change, context: ActionContext) -> Happened:
-        """Yes if the replicas are those of after, no if they are those of before, else unknown."""
+        """Yes if the replicas or limits are those of after, no if they are those of before, else unknown."""
         cluster = await target.cluster()
-        scale: Any = await cluster.read_scale(self._thing)
-        current = scale.spec.replicas or 0
-        if current == change.after["replicas"]:
+        if "autoscaler" in change.after:
+            lever = await read_lever(cluster, self._lever(change))
+            seen: Mapping[str, Any] = _autoscaler.shown(lever.thing, lever.limits)
+        else:
+            seen = {"replicas": (await cluster.get(self.thing, Scaled, subresource="scale")).spec.replicas}
+        if seen == dict(change.after):
             return Happened.YES
-        return Happened.NO if current == change.before["replicas"] else Happened.UNKNOWN
+        return Happened.NO if seen == dict(change.before) else Happened.UNKNOWN

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, field_validator, model_validator
 
 from remediator.clock import Duration
+from remediator.integrations.kubernetes._command import COMMAND, ContainerCommand
 from remediator.target import Target
 
 if TYPE_CHECKING:
@@ -20,7 +21,17 @@ class KubernetesTarget(Target):
     Without any setting the kubeconfig is the one kubectl would use: $KUBECONFIG or ~/.kube/config.
     """
 
-    lists: ClassVar[tuple[str, ...]] = ("namespaces", "deployments", "statefulsets")
+    lists: ClassVar[tuple[str, ...]] = (
+        "namespaces",
+        "deployments",
+        "statefulsets",
+        "pods",
+        "services",
+        "cronjobs",
+        "nodes",
+        "images",
+        "commands",
+    )
 
     context: str | None = Field(
         default=None, min_length=1, description="Context of the kubeconfig; its current context if absent."
@@ -31,6 +42,11 @@ class KubernetesTarget(Target):
     in_cluster: bool = Field(default=False, description="Use the service account of the pod that Remediator runs in.")
     request_timeout: Duration = Field(
         default=10.0, gt=0, le=120, description="How long one request to the API server may take."
+    )
+
+    commands: dict[Annotated[str, StringConstraints(pattern=COMMAND)], ContainerCommand] = Field(
+        default_factory=dict,
+        description="Programs that `kubernetes.exec` may run in containers, by the name that rules use.",
     )
 
     _cluster: Cluster | None = PrivateAttr(default=None)

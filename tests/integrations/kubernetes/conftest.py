@@ -9,6 +9,7 @@ import pytest
 
 from remediator.integrations.kubernetes.target import KubernetesTarget
 from tests.integrations.kubernetes.apiserver import ApiServer, api_server
+from tests.integrations.support import HandClock
 
 
 @pytest.fixture
@@ -26,3 +27,11 @@ async def target(api: ApiServer, tmp_path: Path) -> AsyncIterator[KubernetesTarg
     it = KubernetesTarget.model_validate({"kubeconfig": api.kubeconfig(tmp_path), "request_timeout": "1s"})
     yield it
     await it.close()
+
+
+@pytest.fixture
+def clock(api: ApiServer) -> HandClock:
+    """The clock of the cluster and of the run, which stands still until the test moves it."""
+    it = HandClock()
+    api.now = it.now
+    return it

@@ -12,7 +12,7 @@ from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations.kubernetes.deployment import Deployment
 from remediator.integrations.kubernetes.target import KubernetesTarget
 from tests.integrations.kubernetes.apiserver import ApiServer, Fault, Grant
-from tests.integrations.support import looking
+from tests.integrations.support import HandClock, looking
 from tests.servers import free_port
 
 LOOK = Deployment(namespace="production", name="minting-worker")
@@ -20,7 +20,11 @@ LOOK = Deployment(namespace="production", name="minting-worker")
 
 async def test_a_deployment_as_evidence(api: ApiServer, target: KubernetesTarget) -> None:
     """Every number of the evidence is the one of the API, and the whole is JSON."""
-    evidence = await LOOK.read(target, looking())
+    clock = HandClock()
+    api.now = clock.now
+    api.add("deployments", "minting-worker", 3)
+    clock.at += 90
+    evidence = await LOOK.read(target, looking(clock))
     version = api.objects["deployments", "production", "minting-worker"]["metadata"]["resourceVersion"]
     assert evidence == {
         "desired": 3,
@@ -33,6 +37,8 @@ async def test_a_deployment_as_evidence(api: ApiServer, target: KubernetesTarget
         "paused": False,
         "images": ["minting:1.2"],
         "revision": 7,
+        "rollout": "NewReplicaSetAvailable",
+        "rollout_age": 90.0,
         "resource_version": version,
     }
     canonical_json(evidence)

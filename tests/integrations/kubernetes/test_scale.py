@@ -18,6 +18,7 @@ from remediator.integrations.kubernetes._wanted import Wish
 from remediator.integrations.kubernetes.scale import Scale
 from remediator.integrations.kubernetes.target import KubernetesTarget
 from tests.integrations.kubernetes.apiserver import ApiServer, Fault, Grant
+from tests.integrations.kubernetes.carrying import carried_out, shown, stored
 from tests.integrations.support import HandClock, acting
 from tests.servers import free_port
 
@@ -177,7 +178,7 @@ async def test_the_request_is_small_and_conditional(api: ApiServer, target: Kube
     action = _scale(at_least=5, max=10)
     change = await _diff(action, target)
     version = api.objects["deployments", "production", "minting-worker"]["metadata"]["resourceVersion"]
-    assert change.volatile == {"resource_version": version}
+    assert change.volatile["resource_version"] == version
     await action.apply(target, change, acting())
     (call,) = api.writes()
     assert (call.verb, call.resource, call.name) == ("patch", SCALE, "minting-worker")
@@ -228,6 +229,137 @@ async def test_an_autoscaler_is_never_fought(api: ApiServer, target: KubernetesT
     with pytest.raises(PermanentError, match="minting-worker-hpa") as caught:
         await _diff(_scale(at_least=5, max=10), target)
     assert caught.value.reason == "hpa_owned"
+
+
+async def test_the_literal_five_of_the_runbook_never_lowers(api: ApiServer, target: KubernetesTarget) -> None:
+    """T5: kubectl scale --replicas=5 at 8 replicas takes three away in an incident; at_least does nothing there."""
+    api.add("deployments", "minting-worker", 8)
+    assert (await _diff(_scale(at_least=5, max=10), target)).empty
+    with pytest.raises(PermanentError) as caught:
+        await _diff(_scale(exact=5, max=10), target)
+    assert caught.value.reason == "would_lower"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "limits", "wanted"),
+    [
+        ({"at_least": 5, "max": 10}, (2, 8), (5, 8)),
+        ({"at_least": 5, "max": 10}, (2, 4), (5, 5)),
+        ({"at_least": 5, "max": 10}, (6, 8), (6, 8)),
+        ({"by": 2, "max": 4}, (2, 4), (4, 4)),
+        ({"by": 2, "max": 10}, (1, 3), (5, 5)),
+        ({"at_most": 2}, (1, 8), (1, 2)),
+        ({"at_most": 2}, (4, 8), (2, 2)),
+        ({"by": -5}, (2, 8), (1, 1)),
+        ({"at_most": 9}, (2, 8), (2, 8)),
+    ],
+)
+@pytest.mark.parametrize("keda", [False, True])
+async def test_the_limits_of_an_autoscaler_are_the_lever(
+    api: ApiServer,
+    target: KubernetesTarget,
+    parameters: dict[str, Any],
+    limits: tuple[int, int],
+    wanted: tuple[int, int],
+    keda: bool,
+) -> None:
+    """Where the rule allows it, the autoscaler's own limits move, only as far as they must and within max and min; of
+    KEDA those of the ScaledObject, which would put the others back. The stored way back restores them."""
+    lever = ("scaledobjects", "production", "minting-worker")
+    names = ("minReplicaCount", "maxReplicaCount")
+    if keda:
+        api.scaled_object("Deployment", "minting-worker", minReplicaCount=limits[0], maxReplicaCount=limits[1])
+    else:
+        lever = ("horizontalpodautoscalers", "production", api.autoscale("Deployment", "minting-worker", limits=limits))
+        names = ("minReplicas", "maxReplicas")
+    api.act()
+    action = _scale(autoscaler="limits", **parameters)
+    change = await _diff(action, target)
+    assert (change.after["least"], change.after["most"]) == wanted
+    assert change.empty == (limits == wanted)
+    await action.apply(target, change, acting())
+    await action.verify(target, change, acting())
+    assert tuple(api.objects[lever]["spec"][name] for name in names) == wanted
+    assert wanted[0] <= api.replicas("deployments", "minting-worker") <= wanted[1]
+    assert await action.reconcile(target, change, acting()) is Happened.YES
+    assert {call.resource for call in api.writes()} == {lever[0]}
+    inverse = stored(action.inverse(change))
+    await carried_out(inverse, target)
+    assert tuple(api.objects[lever]["spec"][name] for name in names) == limits
+    assert (await shown(inverse, target)).empty
+
+
+async def test_limits_that_somebody_else_moves_are_theirs(api: ApiServer, target: KubernetesTarget) -> None:
+    """Limits that change under the change are a conflict, those that change later are noticed, and the way back
+    refuses them."""
+    name = api.autoscale("Deployment", "minting-worker", limits=(2, 8))
+    action = _scale(at_least=5, max=10, autoscaler="limits")
+    change = await _diff(action, target)
+    api.change("horizontalpodautoscalers", name, maxReplicas=6)
+    with pytest.raises(TemporaryError) as conflict:
+        await action.apply(target, change, acting())
+    assert conflict.value.reason == "conflict"
+    change = await carried_out(action, target)
+    api.change("horizontalpodautoscalers", name, minReplicas=1)
+    for call in (action.verify(target, change, acting()), _diff(action.inverse(change), target)):
+        with pytest.raises(PermanentError) as caught:
+            await call
+        assert caught.value.reason == "changed"
+
+
+async def test_what_limits_cannot_say_is_refused(api: ApiServer, target: KubernetesTarget) -> None:
+    """An exact number, something scaled to 0, two autoscalers, and another autoscaler than the Role names."""
+    api.autoscale("Deployment", "minting-worker", limits=(2, 8))
+    refused = [
+        (_scale(exact=5, max=10, autoscaler="limits"), "hpa_owned"),
+        (_scale(at_least=5, max=10, autoscaler="limits", autoscaler_name="other"), "hpa_owned"),
+    ]
+    for action, reason in refused:
+        with pytest.raises(PermanentError) as caught:
+            await _diff(action, target)
+        assert caught.value.reason == reason
+    action = _scale(at_least=5, max=10, autoscaler="limits")
+    api.add("deployments", "minting-worker", 0)
+    api.autoscale("Deployment", "minting-worker", limits=(2, 8))
+    with pytest.raises(PermanentError) as caught:
+        await _diff(action, target)
+    assert caught.value.reason == "scaled_to_zero"
+    api.autoscale("Deployment", "minting-worker", called="second")
+    with pytest.raises(PermanentError, match="more than one"):
+        await _diff(action, target)
+
+
+async def test_limits_without_an_autoscaler_scale(api: ApiServer, target: KubernetesTarget) -> None:
+    """Where no autoscaler is, the replicas themselves are set."""
+    await carried_out(_scale(at_least=5, max=10, autoscaler="limits"), target)
+    assert api.replicas("deployments", "minting-worker") == 5
+
+
+async def test_replicas_that_git_keeps(api: ApiServer, target: KubernetesTarget, clock: HandClock) -> None:
+    """Refused where Git holds the number; done and watched with allow_drift, and seen when it is put back; and none of
+    Git's business where Git leaves the number out."""
+    found = api.get("deployments", "minting-worker")["metadata"]
+    found["labels"] = {"argocd.argoproj.io/instance": "minting"}
+    with pytest.raises(PermanentError) as caught:
+        await _diff(_scale(at_least=5, max=10), target)
+    assert caught.value.reason == "gitops_owned"
+    action = _scale(at_least=5, max=10, allow_drift=True, drift_after="3m")
+    change = Change.from_json((await action.diff(target, acting(clock))).as_json())
+    await action.apply(target, change, acting(clock))
+    with pytest.raises(TemporaryError) as waiting:
+        await action.verify(target, change, acting(clock))
+    assert waiting.value.reason == "drift"
+    clock.at += 181
+    await action.verify(target, change, acting(clock))
+    api.set_replicas("deployments", "minting-worker", 3)
+    with pytest.raises(PermanentError) as reverted:
+        await action.verify(target, change, acting(clock))
+    assert reverted.value.reason == "changed"
+    fields: dict[str, Any] = {"f:spec": {"f:template": {}}}
+    api.objects["deployments", "production", "minting-worker"]["metadata"]["managedFields"] = [
+        {"manager": "argocd-controller", "operation": "Apply", "fieldsV1": fields}
+    ]
+    assert not (await _diff(_scale(at_least=5, max=10), target)).empty
 
 
 async def test_an_unseen_autoscaler_is_said(api: ApiServer, target: KubernetesTarget) -> None:
@@ -288,7 +420,7 @@ async def test_verify_reads_the_rollout(
     change = await _diff(action, target)
     await action.apply(target, change, acting())
     found = api.objects["deployments", "production", "minting-worker"]
-    api._due.clear()
+    api.due.clear()
     found["status"] = {"observedGeneration": 2, "replicas": 5, **status}
     with pytest.raises(error) as caught:
         await action.verify(target, change, acting())

@@ -75,7 +75,7 @@ async def test_a_token_file_is_read_again(api: ApiServer, tmp_path: Path, monkey
     await LOOK.read(target, looking())
     api.token = "rotated"
     file.write_text("rotated")
-    monkeypatch.setattr("remediator.integrations.kubernetes._cluster._REFRESH", 0.0)
+    monkeypatch.setattr("remediator.integrations.kubernetes._connection._REFRESH", 0.0)
     assert (await LOOK.read(target, looking()))["desired"] == 3
     await target.close()
 
