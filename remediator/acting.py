@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
-from remediator.action import Action, Change, Effect, Happened, Outcome, canonical_json
+from remediator.action import Action, Change, Effect, Happened, Outcome, canonical_json, spends
 from remediator.clock import format_duration
 from remediator.crashpoint import crashpoint
 from remediator.errors import ActionError, InputError, Lost, PermanentError, StoreUnavailable, TemporaryError
-from remediator.moves import Ending, Moves, Stop
+from remediator.moves import RECHECK, Ending, Moves, Stop
 from remediator.placeholder import roots
 from remediator.planning import make_action
 from remediator.redact import redact
@@ -201,9 +201,9 @@ async def _unknown(line: Moves, ready: Ready, effect: EffectRow, error: BaseExce
         outcome = Outcome(summary=f"{text}; the target shows that it happened")
         await _conclude_applied(line, ready, effect, outcome)
         await settle(line, ready)
-    elif happened is Happened.NO or kind in _REPEATABLE:
+    elif happened is Happened.NO or (kind in _REPEATABLE and not spends(ready.action)):
         # Doing it again is safe; the rule's retry says how often.
-        certain = happened is Happened.NO and _quiet(line, effect)
+        certain = happened is Happened.NO and (spends(ready.action) or _quiet(line, effect))
         state = "failed" if certain else "unknown"
         await _conclude_failed(line, ready.index, effect, TemporaryError(text, reason="unknown"), state)
     elif happened is None:
@@ -215,6 +215,14 @@ async def _unknown(line: Moves, ready: Ready, effect: EffectRow, error: BaseExce
 _REPEATABLE = (Effect.IDEMPOTENT, Effect.KEYED)
 _VISIBLE = (Effect.CONDITIONAL, Effect.PROBE, Effect.KEYED)
 _MAX_LOOKS = 20
+_MAX_LOOKS_AT_MONEY = 100
+
+
+def _moves_money(line: Moves, effect: EffectRow) -> bool:
+    """Whether nothing but proof may end this effect: then its licence stays open while it is looked at."""
+    kind = line.world.registry.action(effect.action)
+    return kind is not None and kind.spend is not Action.spend
+
 
 
 async def _look(line: Moves, index: int, action: Action[Any], change: Change, kind: Effect) -> Happened | None:
@@ -238,9 +246,13 @@ async def _look_later(line: Moves, effect: EffectRow, text: str) -> None:
     """The target did not answer: the licence stays open, and the next owner looks again."""
     looks = int(line.step(effect.step).get("looks", 0)) + 1
     line.set_step(effect.step, looks=looks)
-    if looks > _MAX_LOOKS:
+    money = _moves_money(line, effect)
+    if looks > (_MAX_LOOKS_AT_MONEY if money else _MAX_LOOKS):
         await to_person(line, effect, f"{effect.action}: {text}, and the target cannot be asked what happened")
     message = f"{effect.action}: {text}; the target will be asked what happened"
+    if money:
+        # A transaction lands or expires within minutes, and its proof does not depend on when the request left.
+        await line.hold("reconcile", message, line.now() + min(float(looks), RECHECK))
     quiet = line.step(effect.step)["quiet_at"]
     await line.hold("reconcile", message, quiet if quiet > line.now() else None)
 
@@ -326,6 +338,7 @@ async def recover(line: Moves, effect: EffectRow) -> None:
     if kind is Effect.PROBE and not _quiet(line, effect):
         await _look_later(line, effect, "interrupted")
     action: Action[Any] | None = None
+    money = _moves_money(line, effect)
     try:
         action = make_action(step, line.known(), line.world.registry)
         happened = await _look(line, index, action, change, kind)
@@ -336,10 +349,10 @@ async def recover(line: Moves, effect: EffectRow) -> None:
         told: dict[str, Any] = {"summary": "interrupted; the target shows that it happened", "data": dict(change.after)}
         follow = way_back(line, index, action, change) if action is not None else ()
         await _resume(line, effect, "done", "applied", told, follow)
-    elif happened is Happened.NO and _quiet(line, effect):
+    elif happened is Happened.NO and (money or _quiet(line, effect)):
         told = {"summary": "interrupted; the target shows that it did not happen", "data": {}}
         await _resume(line, effect, "failed", "waiting", told)
-    elif kind in _REPEATABLE or happened is Happened.NO:
+    elif (kind in _REPEATABLE and not money) or happened is Happened.NO:
         told = {"summary": "interrupted; may have happened, and doing it again is safe", "data": {}}
         await _resume(line, effect, "unknown", "waiting", told)
     elif happened is None:

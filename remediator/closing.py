@@ -14,7 +14,7 @@ from remediator import acting
 from remediator.asking import Asking
 from remediator.clock import format_duration
 from remediator.crashpoint import crashpoint
-from remediator.errors import Lost, StoreUnavailable
+from remediator.errors import ActionError, Lost, StoreUnavailable
 from remediator.moves import Ending, Over, Stop, Untidy
 from remediator.preparing import Ready
 from remediator.redact import redact
@@ -107,6 +107,10 @@ class Closing(Asking):
             raise Stop
         self.set_step(index, state="acting", attempt=self.attempt(index))
         self._note()
+        try:
+            spend = ready.action.spend(ready.target, ready.change)
+        except ActionError as error:
+            await acting.failed(self, index, error)
         moved = self.run.move(
             State.RUNNING,
             "acting",
@@ -125,6 +129,7 @@ class Closing(Asking):
             effect=ready.action.effect_on(ready.target).value,
             change=ready.shown_change,
             incident_key=self.incident.key,
+            spend=spend,
             announces=ready.step.causes,
             announces_for=ready.step.causes_for,
             answers=self.labels.get("alertname", ""),

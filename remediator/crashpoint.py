@@ -10,7 +10,18 @@ import os
 import signal
 from collections.abc import Callable
 
+MONEY: tuple[str, ...] = (
+    "money.before_sign",
+    "money.after_sign",
+    "money.before_send",
+    "money.after_send",
+    "money.before_close",
+    "money.after_close",
+)
+"""The points that only a payment passes."""
+
 POINTS: tuple[str, ...] = (
+    *MONEY,
     "store.before_commit",
     "store.after_commit",
     "intake.before_commit",

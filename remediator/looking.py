@@ -47,7 +47,8 @@ class Looking(Moves):
             if refusal is not None:
                 return unknown(refusal)
             async with asyncio.timeout(call.timeout):
-                value = redact(dict(await probe.read(target, ProbeContext(run_id=self.run.id, clock=self.clock))))
+                context = ProbeContext(run_id=self.run.id, clock=self.clock, ledger=self.store)
+                value = redact(dict(await probe.read(target, context)))
             canonical_json(value)
         except TimeoutError:
             return unknown(f"no answer within {format_duration(call.timeout)}")

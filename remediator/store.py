@@ -15,6 +15,7 @@ from remediator.audit import AuditRecord, Entry
 from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastRun
 from remediator.guard import Limit
 from remediator.incident import Incident
+from remediator.ledger import Ledger, Spend
 from remediator.run import Kind, Run, State
 
 
@@ -70,6 +71,8 @@ class LicenceRequest:
     limits: Sequence[Limit]
     approval: str
     entry: Entry
+    spend: Spend | None = None
+    """Money to be reserved with the licence, counted against its caps in the same transaction."""
     under_way: bool = False
     """What was granted has been begun: it is carried through, also when the time to begin is over."""
     closing: bool = False
@@ -150,8 +153,11 @@ class Pruned(NamedTuple):
         return any(self[:5])
 
 
-class Store(Protocol):
-    """Durable state. One instance per process; every verb may be called concurrently."""
+class Store(Ledger, Protocol):
+    """Durable state. One instance per process; every verb may be called concurrently.
+
+    A licence with ``spend`` reserves money or is refused; the outcome of a licence gives back what was not signed.
+    """
 
     # life
     async def open(self) -> None:
@@ -301,6 +307,10 @@ class Store(Protocol):
 
     async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
         """Have a temporary change go back now. Raises NotFound, Conflict."""
+        ...
+
+    async def acknowledge(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person takes over from the escalation ``run_id``: nobody else is called. Raises NotFound, Conflict."""
         ...
 
     async def pause(self, pause: Pause) -> None:

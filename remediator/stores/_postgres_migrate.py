@@ -19,8 +19,8 @@ _LEDGER = (
 _GRANTS = (
     "GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}",
     "GRANT INSERT ON delivery, incident, rule_version, run, effect, effect_evidence TO {role}",
-    "GRANT INSERT ON approval, approval_vote, pause, audit TO {role}",
-    "GRANT UPDATE ON incident, run, effect, approval, pause, audit_head, pulse TO {role}",
+    "GRANT INSERT ON approval, approval_vote, pause, audit, transfer TO {role}",
+    "GRANT UPDATE ON incident, run, effect, approval, pause, audit_head, pulse, transfer TO {role}",
     "GRANT DELETE ON pause, delivery, incident, run, effect, effect_evidence, approval, approval_vote TO {role}",
     "GRANT EXECUTE ON FUNCTION audit_remove(bigint, text) TO {role}",
     "GRANT USAGE ON SCHEMA {schema} TO {role}",

@@ -13,7 +13,7 @@ from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.run import Lock, Run
 from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
-from remediator.stores import _decide
+from remediator.stores import _decide, _postgres_money
 from remediator.stores._postgres_database import Name
 from remediator.stores._postgres_facts import announce
 from remediator.stores._postgres_people import all_pauses, newest_approval
@@ -168,6 +168,9 @@ async def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -
         return refusal
     if row[2]:
         raise Lost(f"run {run.id}: step {request.step} already had licence {request.attempt}")
+    money = await _postgres_money.plan(transaction, request)
+    if isinstance(money, Refusal):
+        return money
     effect_id = ids()
     await transaction.run(
         "INSERT INTO effect (id,run_id,step,attempt,epoch,rule,incident_key,action,target,subject,effect,state,change,"
@@ -190,6 +193,7 @@ async def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -
     await announce(transaction, request, effect_id)
     written = await write_run(transaction, run)
     transaction.record(request.entry)
+    await _postgres_money.reserve(transaction, request, money, effect_id, ids)
     return Licence(written, effect_id)
 
 
@@ -247,6 +251,7 @@ async def conclude(
         raise NotFound(f'run {run.id} has no licence "{effect_id}"')
     await end_run(transaction, run)
     transaction.record(*entries)
+    await _postgres_money.release(transaction, effect_id)
     await add_runs(transaction, follow)
     return written
 

@@ -15,7 +15,7 @@ from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.run import Lock, Run
 from remediator.store import Claim, EffectRow, Licence, LicenceRequest, Refusal
-from remediator.stores import _decide
+from remediator.stores import _decide, _sqlite_money
 from remediator.stores._rows import (
     EFFECT,
     INCIDENT,
@@ -170,6 +170,9 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
         return refusal
     if row[3]:
         raise Lost(f"run {run.id}: step {request.step} already had licence {request.attempt}")
+    money = _sqlite_money.plan(transaction, request)
+    if isinstance(money, Refusal):
+        return money
     effect_id = ids()
     transaction.run(
         "INSERT INTO effect (id,run_id,step,attempt,epoch,rule,incident_key,action,target,subject,effect,state,change,"
@@ -192,6 +195,7 @@ def licence(transaction: Transaction, request: LicenceRequest, ids: Ids) -> Lice
     announce(transaction, request, effect_id)
     written = write_run(transaction, run)
     transaction.record(request.entry)
+    _sqlite_money.reserve(transaction, request, money, effect_id, ids)
     return Licence(written, effect_id)
 
 
@@ -252,6 +256,7 @@ def conclude(
         raise NotFound(f'run {run.id} has no licence "{effect_id}"')
     end_run(transaction, run)
     transaction.record(*entries)
+    _sqlite_money.release(transaction, effect_id)
     add_runs(transaction, follow)
     return written
 

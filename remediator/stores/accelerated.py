@@ -76,6 +76,9 @@ class AcceleratedStore:
         self.backlog = store.backlog
         self.counts = store.counts
         self.prune = store.prune
+        self.transfer_of = store.transfer_of
+        self.transfer = store.transfer
+        self.transfers = store.transfers
         self.past_runs = store.past_runs
         self.past_changes = store.past_changes
         self.lives = store.lives
@@ -92,6 +95,7 @@ class AcceleratedStore:
         self.late = self._telling(store.late)
         self.ask = self._telling(store.ask)
         self.append = self._telling(store.append)
+        self.save_transfer = self._telling(store.save_transfer)
         self.open_guard = self._telling(store.open_guard)
 
     # life ------------------------------------------------------------------------------------------------------------
@@ -168,6 +172,12 @@ class AcceleratedStore:
     async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
         """A person cancels what has not begun; others may have waited for it. Raises NotFound, Conflict."""
         run = await self._store.cancel(run_id, actor, comment)
+        self._woken()
+        return run
+
+    async def acknowledge(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person takes over; nobody else is called. Raises NotFound, Conflict."""
+        run = await self._store.acknowledge(run_id, actor, comment)
         self._woken()
         return run
 

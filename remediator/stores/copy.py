@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from remediator.anchor import Walk
 from remediator.audit import GENESIS, Entry, Verification, seal
 from remediator.errors import StoreError
+from remediator.stores._money import TRANSFER
 from remediator.stores._rows import APPROVAL, AUDIT, EFFECT, GUARD_STATE, INCIDENT, RUN, read_audit
 
 BATCH = 500
@@ -32,6 +33,7 @@ TABLES = (
     Table("effect_evidence", "id,effect_id,state,outcome,at", "id"),
     Table("approval", APPROVAL, "id"),
     Table("approval_vote", "approval_id,actor,yes,comment,at", "approval_id,at"),
+    Table("transfer", TRANSFER, "id"),
     Table("pause", "scope,reason,actor,since,until", "scope"),
     Table("guard_state", GUARD_STATE, "guard,scope"),
     Table("audit_segment", "last,first,head,sealed_at,removed_at", "last"),

@@ -18,12 +18,14 @@ from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastR
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
+from remediator.ledger import Transfer
 from remediator.run import Kind, Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
 from remediator.stores import (
     _postgres_facts,
     _postgres_intake,
     _postgres_migrate,
+    _postgres_money,
     _postgres_people,
     _postgres_retention,
     _postgres_runs,
@@ -217,7 +219,7 @@ class PostgresStore:
         """The licence transaction. Raises Lost."""
         return await self._write(
             lambda transaction: _postgres_runs.licence(transaction, request, self._ids),
-            alone=_postgres_runs.scopes(request),
+            alone=[*_postgres_runs.scopes(request), *_postgres_money.locks(request)],
             shared=[_postgres_people.PAUSES],
         )
 
@@ -351,6 +353,10 @@ class PostgresStore:
         """A person cancels what has not begun. Raises NotFound, Conflict."""
         return await self._write(lambda t: _postgres_people.cancel(t, run_id, actor, comment))
 
+    async def acknowledge(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person takes over; nobody else is called. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _postgres_people.acknowledge(t, run_id, actor, comment))
+
     async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
         """Have a temporary change go back now. Raises NotFound, Conflict."""
         return await self._write(lambda t: _postgres_people.hasten(t, run_id, actor, comment))
@@ -372,6 +378,26 @@ class PostgresStore:
             return [pause for pause in pauses if pause.until is None or pause.until > now]
 
         return await self._read(work)
+
+    # money -----------------------------------------------------------------------------------------------------------
+
+    async def transfer_of(self, key: str) -> Transfer | None:
+        """The newest transfer under the key of a step, or None."""
+        return await self._read(lambda s: _postgres_money.of_key(s, key))
+
+    async def transfer(self, transfer_id: str) -> Transfer:
+        """One transfer. Raises NotFound."""
+        return await self._read(lambda s: _postgres_money.one(s, transfer_id))
+
+    async def transfers(
+        self, *, source: str = "", open_only: bool = False, before: str = "", limit: int = 1000
+    ) -> Sequence[Transfer]:
+        """Transfers, newest first."""
+        return await self._read(lambda s: _postgres_money.several(s, source, open_only, before, limit))
+
+    async def save_transfer(self, transfer: Transfer, detail: Mapping[str, Any]) -> Transfer:
+        """Write a moved transfer with its record. Raises Conflict, NotFound."""
+        return await self._write(lambda t: _postgres_money.save(t, transfer, detail))
 
     # what guards ask -------------------------------------------------------------------------------------------------
 

@@ -22,12 +22,14 @@ from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastR
 from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
+from remediator.ledger import Transfer
 from remediator.run import Kind, Run, State
 from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
 from remediator.stores import (
     _sqlite_facts,
     _sqlite_file,
     _sqlite_intake,
+    _sqlite_money,
     _sqlite_people,
     _sqlite_retention,
     _sqlite_runs,
@@ -362,6 +364,10 @@ class SqliteStore:
         """A person cancels what has not begun. Raises NotFound, Conflict."""
         return await self._write(lambda t: _sqlite_people.cancel(t, run_id, actor, comment))
 
+    async def acknowledge(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person takes over; nobody else is called. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _sqlite_people.acknowledge(t, run_id, actor, comment))
+
     async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
         """Have a temporary change go back now. Raises NotFound, Conflict."""
         return await self._write(lambda t: _sqlite_people.hasten(t, run_id, actor, comment))
@@ -383,6 +389,26 @@ class SqliteStore:
                 self._pauses = read
         now = self._clock.now()
         return [pause for pause in self._pauses if pause.until is None or pause.until > now]
+
+    # money -----------------------------------------------------------------------------------------------------------
+
+    async def transfer_of(self, key: str) -> Transfer | None:
+        """The newest transfer under the key of a step, or None."""
+        return await self._read(lambda c: _sqlite_money.of_key(c, key))
+
+    async def transfer(self, transfer_id: str) -> Transfer:
+        """One transfer. Raises NotFound."""
+        return await self._read(lambda c: _sqlite_money.one(c, transfer_id))
+
+    async def transfers(
+        self, *, source: str = "", open_only: bool = False, before: str = "", limit: int = 1000
+    ) -> Sequence[Transfer]:
+        """Transfers, newest first."""
+        return await self._read(lambda c: _sqlite_money.several(c, source, open_only, before, limit))
+
+    async def save_transfer(self, transfer: Transfer, detail: Mapping[str, Any]) -> Transfer:
+        """Write a moved transfer with its record. Raises Conflict, NotFound."""
+        return await self._write(lambda t: _sqlite_money.save(t, transfer, detail))
 
     # what guards ask -------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from tests.stores.conformance.intake import Intake
 from tests.stores.conformance.kit import T0, Bench, CountingIds, StoreClock, outcome, ref
 from tests.stores.conformance.licences import Licences
 from tests.stores.conformance.life import Life, every_verb
+from tests.stores.conformance.money import Money
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
 from tests.stores.conformance.retention import Retention
@@ -117,7 +118,7 @@ async def bench(request: pytest.FixtureRequest, redis: RedisServer) -> AsyncIter
 
 
 @pytest.mark.parametrize("bench", ["well"], indirect=True)
-class TestWithRedis(Intake, Claims, Licences, People, Followups, Record, Retention, Life):
+class TestWithRedis(Intake, Claims, Licences, Money, People, Followups, Record, Retention, Life):
     """The one suite that every store must pass."""
 
 

@@ -26,6 +26,7 @@ from remediator.stores.postgres import PostgresStore
 from remediator.stores.sqlite import SqliteStore
 from tests.postgres import Postgres, postgres
 from tests.stores.conformance.kit import T0, Bench, CountingIds, StoreClock, ref
+from tests.stores.conformance.money import paid
 from tests.stores.conformance.retention import DAY, KEEP, everything_old, fill
 
 __all__ = ["postgres"]
@@ -60,6 +61,7 @@ async def filled(path: Path) -> StoreClock:
         await bench.store.late(licence.effect_id, "unknown", {}, Entry(event="effect.late", actor="remediator"))
         await bench.concluded(licence, State.NEEDS_HUMAN, "unknown")
         await bench.ends("c", ref("rule-c"))
+        await paid(bench)
         await bench.fires("d", ref("rule-d", wait=3600.0))
         await bench.store.open_guard(GuardState("breaker", "rule:rule-c", True, T0, None, "3 failed", "remediator"))
         await bench.store.pause(Pause("rule:rule-d", "stop", "user:ann", T0, clock.at + 50))
@@ -226,7 +228,7 @@ async def breaking(end: OpenEnd, how: str) -> AsyncIterator[Breaking]:
 @pytest.mark.parametrize("kind", ["file", "server"])
 @pytest.mark.parametrize(
     ("how", "why"),
-    [("dies", "killed"), ("loses", "effect: 2 rows in"), ("changes", "the audit is not whole: record 1001")],
+    [("dies", "killed"), ("loses", "effect: 3 rows in"), ("changes", "the audit is not whole: record 1001")],
 )
 async def test_a_copy_that_fails_leaves_nothing(
     tmp_path: Path, postgres: Postgres, kind: str, how: str, why: str

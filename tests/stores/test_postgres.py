@@ -9,6 +9,7 @@ from tests.stores.conformance.followups import Followups
 from tests.stores.conformance.intake import Intake
 from tests.stores.conformance.licences import Licences
 from tests.stores.conformance.life import Life
+from tests.stores.conformance.money import Money
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
 from tests.stores.conformance.retention import Retention
@@ -17,5 +18,5 @@ from tests.stores.ground import bench, ground
 __all__ = ["bench", "ground", "postgres"]
 
 
-class TestPostgres(Facts, Intake, Claims, Licences, People, Followups, Record, Retention, Life):
+class TestPostgres(Facts, Intake, Claims, Licences, Money, People, Followups, Record, Retention, Life):
     """The one suite that every store must pass."""

@@ -15,6 +15,7 @@ from tests.stores.conformance.intake import Intake
 from tests.stores.conformance.kit import Bench, CountingIds, StoreClock
 from tests.stores.conformance.licences import Licences
 from tests.stores.conformance.life import Life
+from tests.stores.conformance.money import Money
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
 from tests.stores.conformance.retention import Retention
@@ -31,5 +32,5 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.close()
 
 
-class TestSqlite(Facts, Intake, Claims, Licences, People, Followups, Record, Retention, Life):
+class TestSqlite(Facts, Intake, Claims, Licences, Money, People, Followups, Record, Retention, Life):
     """The one suite that every store must pass."""

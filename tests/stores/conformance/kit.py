@@ -14,6 +14,7 @@ from remediator.audit import AuditRecord, Entry, Verification, verify
 from remediator.clock import format_instant
 from remediator.guard import Limit
 from remediator.incident import identity
+from remediator.ledger import Transfer
 from remediator.run import Lock, Run, State
 from remediator.store import Approval, Claim, EffectRow, Licence, LicenceRequest, Refusal, Store
 
@@ -96,6 +97,14 @@ def entry(run: Run, event: str = "run.moved", **detail: Any) -> Entry:
 
 
 CHANGE = Change(summary="3 → 5 replicas", before={"replicas": 3}, after={"replicas": 5})
+
+
+def transfer() -> Transfer:
+    """A transfer that no store has."""
+    return Transfer(
+        id="t", key="k", run_id="r", effect_id="e", account="treasury", source="S", payee="minting", destination="D",
+        amount=1, fee=0, change={}, reserved_at=T0,
+    )  # fmt: skip
 
 
 @dataclass

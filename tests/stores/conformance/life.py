@@ -13,7 +13,7 @@ from remediator.audit import Entry
 from remediator.errors import StoreUnavailable
 from remediator.facts import GuardState
 from remediator.store import Pause, Store
-from tests.stores.conformance.kit import T0, Bench, arrival, entry, outcome, ref, sighting
+from tests.stores.conformance.kit import T0, Bench, arrival, entry, outcome, ref, sighting, transfer
 
 
 async def _drain(store: Store) -> list[Any]:
@@ -62,6 +62,10 @@ def every_verb(bench: Bench, claim: Any) -> dict[str, Callable[[], Awaitable[Any
         "guard_states": store.guard_states,
         "open_guard": lambda: store.open_guard(GuardState("storm", "global", True, T0, None, "", "x")),
         "close_guard": lambda: store.close_guard("storm", "", "user:ann", ""),
+        "transfer_of": lambda: store.transfer_of("k"),
+        "transfer": lambda: store.transfer("t"),
+        "transfers": store.transfers,
+        "save_transfer": lambda: store.save_transfer(transfer().release("over", T0), {}),
         "append": lambda: store.append(Entry(event="x", actor="x")),
         "audit": store.audit,
         "audit_stream": lambda: _drain(store),
