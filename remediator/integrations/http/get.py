@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +16,9 @@ from remediator.integrations.http._path import Path, Query, plain_path, with_que
 from remediator.integrations.http.target import HttpTarget
 from remediator.probe import Probe, ProbeContext
 
+_TRIES, _BETWEEN = 3, 1.0
+"""How often, and with how many seconds in between, somebody is asked before silence counts as down."""
+
 
 class Get(Probe[HttpTarget]):
     """Sends one GET and returns status, body and duration. Any status but a redirect is evidence, also 500."""
@@ -25,12 +29,35 @@ class Get(Probe[HttpTarget]):
         default=None, description="A place in the JSON answer, such as `queue.in_flight`, to be found as `value`."
     )
 
+    silence: Literal["unknown", "down"] = Field(
+        default="unknown",
+        description="What it means that nobody answers: `unknown`, a failed probe; or `down`, which is evidence after "
+        "three tries: `up` is false.",
+    )
+
     def needs(self) -> Mapping[str, str]:
         """The path must be permitted."""
         return {"paths": plain_path(self.path)}
 
     async def read(self, target: HttpTarget, context: ProbeContext) -> Mapping[str, Any]:
-        """The answer as evidence. Raises TemporaryError without an answer, PermanentError on a redirect."""
+        """The answer as evidence.
+
+        Raises TemporaryError without an answer, unless that is what is looked for, PermanentError on a redirect.
+        """
+        if self.silence == "unknown":
+            return await self._look(target, context)
+        error = TemporaryError("nobody asked")
+        for attempt in range(_TRIES):
+            await asyncio.sleep(_BETWEEN if attempt else 0.0)
+            try:
+                evidence = await self._look(target, context)
+            except TemporaryError as raised:
+                error = raised
+            else:
+                return {**evidence, "up": evidence["status"] < 500}
+        return {"up": False, "status": 0, "error": str(error)}
+
+    async def _look(self, target: HttpTarget, context: ProbeContext) -> dict[str, Any]:
         began = context.clock.monotonic()
         try:
             answer = await target.send("GET", with_query(self.path, self.query), headers=target.headers)

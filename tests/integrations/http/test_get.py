@@ -210,3 +210,25 @@ async def test_a_place_in_the_answer_is_found_or_left_out() -> None:
             evidence = await Get(path="/x", json_path=path).read(target, looking())
             assert {key: evidence[key] for key in ("found", "value") if key in evidence} == expected
         await target.close()
+
+
+async def test_silence_may_be_the_answer() -> None:
+    """"Is it down?" is answered with no after three tries in vain, where the rule asks for that; else it stays unknown."""
+    port = free_port()
+    target = HttpTarget.model_validate({"base_url": f"http://127.0.0.1:{port}", "timeout": "1s"})
+    with pytest.raises(TemporaryError):
+        await Get(path="/health").read(target, looking())
+    evidence = await Get(path="/health", silence="down").read(target, looking())
+    await target.close()
+    assert (evidence["up"], evidence["status"]) == (False, 0) and str(port) in evidence["error"]
+
+
+@pytest.mark.parametrize(("status", "up"), [(200, True), (404, True), (500, False)])
+async def test_who_answers_with_an_error_is_told_from_who_is_silent(status: int, up: bool) -> None:
+    """An answer is an answer: its status says whether the service is up."""
+    async with wire(lambda request: reply(status, b"{}")) as it:
+        target = _target(it)
+        evidence = await Get(path="/health", silence="down").read(target, looking())
+        await target.close()
+    assert (evidence["up"], evidence["status"]) == (up, status)
+    assert len(it.received) == 1
