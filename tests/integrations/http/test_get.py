@@ -213,7 +213,7 @@ async def test_a_place_in_the_answer_is_found_or_left_out() -> None:
 
 
 async def test_silence_may_be_the_answer() -> None:
-    """"Is it down?" is answered with no after three tries in vain, where the rule asks for that; else it stays unknown."""
+    """Is it down? Answered with no after three tries in vain, where the rule asks for that; else it stays unknown."""
     port = free_port()
     target = HttpTarget.model_validate({"base_url": f"http://127.0.0.1:{port}", "timeout": "1s"})
     with pytest.raises(TemporaryError):
