@@ -27,6 +27,7 @@ from remediator.engine import Engine
 from remediator.errors import InputError, StoreError, StoreUnavailable
 from remediator.ids import Ids, SystemIds
 from remediator.intake import Intake, IntakeRules, intake_rules
+from remediator.integrations.slack.target import SlackTarget
 from remediator.metrics import Metrics
 from remediator.planning import Plans, effective_mode, locks
 from remediator.problem import Problem, ProblemsError
@@ -41,6 +42,7 @@ from remediator.web.live import Live
 from remediator.web.server import Server
 from remediator.web.server import start as start_web
 from remediator.web.service import Role, User, WebOptions
+from remediator.web.slack import SlackAnswers
 from remediator.web.tls import tls_context
 from remediator.worker import Worker
 from remediator.world import World
@@ -146,6 +148,7 @@ class Application:
         self._loaded = self._as_written = load(options, self.catalogue)
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._hearing: list[asyncio.Task[None]] = []
         self._store_error = ""
         settings = self._loaded.settings
         owner = f"{os.uname().nodename}:{os.getpid()}:{self._ids()[:10]}"
@@ -202,7 +205,8 @@ class Application:
         return WebOptions(
             tokens_file=settings.intake.tokens_file or "",
             users=tuple(
-                User(name, Role(user.role), user.token_file) for name, user in settings.users.items()
+                User(name, Role(user.role), user.token_file, user.slack_id or "")
+                for name, user in settings.users.items()
             ),
             external_url=settings.web.external_url,
             mode_max=loaded.world.mode_max,
@@ -285,6 +289,7 @@ class Application:
         self.metrics.set_reload(True, self.clock.now())
         _log.info("rules loaded", actor=actor, rules=len(loaded.rulebook), **changed)
         self.worker.wake()
+        self._hear()
         # Runs that began with the old targets may still act on them, however long that takes.
         self._later(_close_after(self.worker.under_way(), before.world.targets))
 
@@ -327,6 +332,7 @@ class Application:
         self.worker.start()
         self._later(self._figures_for_ever())
         self._later(self._retention.for_ever())
+        self._hear()
         # What was loaded stays; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -361,10 +367,22 @@ class Application:
         await self.store.close()
         _log.info("stopped")
 
-    def _later(self, work: Any) -> None:
+    def _hear(self) -> None:
+        """Listen to what people press in Slack, for every app of the targets in force; no longer for those before."""
+        for task in self._hearing:
+            task.cancel()
+        apps = [target for target in self.targets.values() if isinstance(target, SlackTarget)]
+        self._hearing = [
+            self._later(SlackAnswers(self, app).socket().for_ever())
+            for app in apps
+            if app.app_token_file is not None and app.signing_secret_file is not None
+        ]
+
+    def _later(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.append(task)
         task.add_done_callback(lambda done: self._tasks.remove(done) if done in self._tasks else None)
+        return task
 
     async def _figures_for_ever(self) -> None:
         while True:

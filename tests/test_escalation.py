@@ -54,7 +54,7 @@ def test_minting_pages_for_sev1_and_sev2_and_tells_customers(example: Settings) 
 
 
 def test_eventchain_climbs_within_its_response_times(example: Settings) -> None:
-    """Runbook 001: engineer, lead, manager, CTO; the lead of a P0 within 15 minutes, a P1 within 1 h, a P2 within 4 h."""
+    """Runbook 001: engineer, lead, manager, CTO; the lead of P0 within 15 min, P1 1 h, P2 4 h."""
     assert [(after, name) for after, name, _ in _chain(example, "eventchain", "P0")] == [
         (0, "on-call engineer"),
         (15 * MINUTE, "team lead"),
@@ -165,8 +165,10 @@ def _problem(call: str) -> str:
         ),
         (
             '{uses: slack.post, target: slack, with: {channel: "#other", text: x}}',
-            '14: target "slack" does not permit channels "#other" (it lists #incidents) [target/permit] '
-            "list it under targets.slack.permit",
+            (
+                '14: target "slack" does not permit channels "#other" (it lists #incidents) [target/permit] '
+                "list it under targets.slack.permit"
+            ),
         ),
         (
             '{uses: slack.post, target: slack, with: {channel: "incidents", text: x}}',
@@ -182,13 +184,17 @@ def _problem(call: str) -> str:
         ),
         (
             '{uses: slack.post, target: slack, with: {channel: "#incidents", text: "${{ probes.x.y }}"}}',
-            '78: nothing is named "probes" here; placeholders look into labels, annotations, severity, service, state, '
-            "reason, handover, approval, run [placeholder/invalid]",
+            (
+                '78: nothing is named "probes" here; placeholders look into labels, annotations, severity, service, state, '
+                "reason, handover, approval, run [placeholder/invalid]"
+            ),
         ),
         (
             '{uses: slack.post, target: slack, with: {channel: "#incidents", text: x, mention: ["${{ labels.x }}"]}}',
-            "91: mention of slack.post takes no placeholder, so that nothing of an alert gets into it "
-            "[placeholder/literal] write it out",
+            (
+                "91: mention of slack.post takes no placeholder, so that nothing of an alert gets into it "
+                "[placeholder/literal] write it out"
+            ),
         ),
         (
             '{if: severety == "P0", uses: slack.post, target: slack, with: {channel: "#incidents", text: x}}',
@@ -196,8 +202,10 @@ def _problem(call: str) -> str:
         ),
         (
             '{if: probes.x.ok, uses: slack.post, target: slack, with: {channel: "#incidents", text: x}}',
-            "12: probes is not known at this place [expression/invalid] "
-            "here there are annotations, labels, reason, service, severity, state",
+            (
+                "12: probes is not known at this place [expression/invalid] "
+                "here there are annotations, labels, reason, service, severity, state"
+            ),
         ),
         (
             '{after: 10, uses: slack.post, target: slack, with: {channel: "#incidents", text: x}}',

@@ -40,6 +40,8 @@ class User(NamedTuple):
     name: str
     role: Role
     token_file: str
+    slack_id: str = ""
+    """Who this is in Slack; empty: nobody."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

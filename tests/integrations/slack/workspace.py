@@ -30,6 +30,7 @@ class Workspace:
     channels: set[str] = field(default_factory=lambda: {"#incidents", "#on-call", "C0123456789"})
     messages: list[dict[str, Any]] = field(default_factory=list)
     updates: list[dict[str, Any]] = field(default_factory=list)
+    whispers: list[dict[str, Any]] = field(default_factory=list)
     refuse: list[web.Response] = field(default_factory=list)
     """Answers to be given before anything else, each once."""
     tickets: set[str] = field(default_factory=set)
@@ -68,6 +69,14 @@ class Workspace:
         ts = f"1800000000.{len(self.messages):06d}"
         self.messages.append({**message, "ts": ts})
         return web.json_response({"ok": True, "channel": "C0123456789", "ts": ts, "message": message})
+
+    async def post_ephemeral(self, request: web.Request) -> web.Response:
+        """chat.postEphemeral."""
+        refused = self._allowed(request, BOT)
+        if refused is not None:
+            return refused
+        self.whispers.append(json.loads(await request.read()))
+        return web.json_response({"ok": True, "message_ts": "1800000002.000000"})
 
     async def update(self, request: web.Request) -> web.Response:
         """chat.update."""
@@ -137,7 +146,7 @@ def _fits(block: dict[str, Any]) -> bool:
     return all(len(element["value"]) <= 2000 for element in block["elements"])
 
 
-def click(message: dict[str, Any], user: str, *, yes: bool = True) -> dict[str, Any]:
+def click(message: dict[str, Any], user: str, *, at: float, yes: bool = True) -> dict[str, Any]:
     """The payload of a person's click on a button of ``message`` (Slack, "block_actions payloads")."""
     (actions,) = [block for block in message["blocks"] if block["type"] == "actions"]
     element = actions["elements"][0 if yes else 1]
@@ -155,7 +164,7 @@ def click(message: dict[str, Any], user: str, *, yes: bool = True) -> dict[str, 
                 "block_id": actions["block_id"],
                 "action_id": element["action_id"],
                 "value": element["value"],
-                "action_ts": "1800000001.000000",
+                "action_ts": f"{at:.6f}",
             }
         ],
     }
@@ -176,6 +185,7 @@ async def workspace() -> AsyncIterator[Workspace]:
     application = web.Application()
     application.router.add_post("/api/chat.postMessage", it.post_message)
     application.router.add_post("/api/chat.update", it.update)
+    application.router.add_post("/api/chat.postEphemeral", it.post_ephemeral)
     application.router.add_post("/api/apps.connections.open", it.open_connection)
     application.router.add_get("/link/", it.link)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
