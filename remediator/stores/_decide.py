@@ -92,6 +92,16 @@ def waits(run: Run, was: str, woken: bool, ended_at: float | None, acting: bool,
     return replace(run, wake_at=min(now, run.wake_at))
 
 
+def still_paused(run: Run, pauses: Iterable[Pause], now: float) -> Run:
+    """``run`` as it goes to wait for the end of a pause; due at once if that has come since its owner looked."""
+    return run if paused(pauses, run, now) is not None else replace(run, wake_at=min(now, run.wake_at))
+
+
+def waits_for_resume(run: Run) -> bool:
+    """Whether ``run`` goes to wait for the end of a pause, of which nobody would tell it a second time."""
+    return run.state is State.HELD and run.reason == "paused"
+
+
 def over_limit(limit: Limit, count: int, until: float | None) -> Refusal | None:
     """The refusal of one limit, given how many other runs count and when the count will have fallen."""
     if count < limit.runs:

@@ -127,6 +127,8 @@ async def save(
     transaction: Transaction, run: Run, entries: Sequence[Entry], follow: Sequence[Run] = ()
 ) -> Run:
     """Write a moved run, if this owner still has it, with what follows from it, and record."""
+    if _decide.waits_for_resume(run):
+        run = _decide.still_paused(run, await all_pauses(transaction), await transaction.now())
     written = await write_run(transaction, await still_waits(transaction, run))
     await end_run(transaction, run)
     transaction.record(*entries)

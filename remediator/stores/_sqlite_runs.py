@@ -141,6 +141,8 @@ def renew(transaction: Transaction, runs: Sequence[Run], lease: float) -> Collec
 
 def save(transaction: Transaction, run: Run, entries: Sequence[Entry], follow: Sequence[Run] = ()) -> Run:
     """Write a moved run, if this owner still has it, with what follows from it, and record."""
+    if _decide.waits_for_resume(run):
+        run = _decide.still_paused(run, all_pauses(transaction.connection), transaction.now)
     written = write_run(transaction, still_waits(transaction, run))
     end_run(transaction, run)
     transaction.record(*entries)

@@ -45,7 +45,8 @@ def _observing(run: Run) -> bool:
 
 def _ended(run: Run, pauses: set[str]) -> None:
     """I9: an end, or a person who paused it and did not come back."""
-    if run.state not in LIVE or _observing(run):
+    behind = run.kind is Kind.REVERT and "goes back first" in run.message and pauses
+    if run.state not in LIVE or _observing(run) or behind:
         return
     scopes = {"global", f"rule:{run.rule}", *(f"target:{name}" for name in run.targets)}
     held = run.state is State.HELD and run.reason == "paused" and scopes & pauses

@@ -229,3 +229,20 @@ class People:
         claim = await bench.running()
         await bench.store.append(entry(claim.run, "note"), entry(claim.run, "note"))
         assert (await bench.events())[-2:] == ["note", "note"]
+
+    async def test_a_resume_that_came_while_the_run_was_being_held_is_noticed(self, bench: Bench) -> None:
+        """Refused by a pause, and held when it is over already: nobody would wake that run again, so it is due."""
+        claim = await bench.running()
+        await bench.store.pause(Pause("global", "stop", "user:ann", T0, None))
+        await bench.store.resume("global", "user:ann", "")
+        held = await bench.moved(claim.run, State.HELD, wake_at=T0 + 1e9, reason="paused")
+        assert held.wake_at <= bench.clock.at
+        assert (await bench.claim_one()).run.id == claim.run.id
+
+    async def test_a_run_that_is_held_by_a_pause_waits_for_its_end(self, bench: Bench) -> None:
+        """While the pause is in force the run is not looked at again."""
+        claim = await bench.running()
+        await bench.store.pause(Pause("global", "stop", "user:ann", T0, None))
+        held = await bench.moved(claim.run, State.HELD, wake_at=T0 + 1e9, reason="paused")
+        assert held.wake_at == T0 + 1e9
+        assert await bench.claim() == []
