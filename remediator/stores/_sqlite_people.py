@@ -98,6 +98,13 @@ def hasten(transaction: Transaction, run_id: str, actor: str, comment: str) -> R
     return write_run(transaction, moved)
 
 
+def acknowledge(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+    """A person takes over; nobody else is called."""
+    moved, entry = _people.acknowledged(_run(transaction, run_id), actor, comment, transaction.now)
+    transaction.record(entry)
+    return write_run(transaction, moved)
+
+
 def all_pauses(connection: sqlite3.Connection) -> list[Pause]:
     """Every pause that was not resumed, also those whose time is over."""
     rows = connection.execute("SELECT scope, reason, actor, since, until FROM pause ORDER BY scope").fetchall()
