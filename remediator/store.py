@@ -135,6 +135,38 @@ class Counts(NamedTuple):
     """Temporary changes that have not gone back yet."""
 
 
+class Tally(NamedTuple):
+    """What became of the newest runs of a rule, one for each problem that it answered. Durations are seconds."""
+
+    matched: int
+    """All of them; each is also counted in one of the figures below."""
+    observed: int
+    """Would have acted, and only observed."""
+    self_resolved: int
+    """Of the observed ones: the problem went away without this rule."""
+    self_resolved_after: float | None
+    """Median of how long those problems lasted."""
+    fixed: int
+    """Acted, and the problem was seen to be gone."""
+    fixed_after: float | None
+    """Median of how long those problems lasted, until that was seen."""
+    done: int
+    """Acted, and nothing was asked about the problem."""
+    nothing_to_do: int
+    """Everything was already as it should be."""
+    ineffective: int
+    """Acted, and the problem was still there."""
+    failed: int
+    denied: int
+    expired: int
+    cancelled: int
+    needs_human: int
+    live: int
+    """Go on still."""
+    since: float | None
+    """When the oldest of them was opened."""
+
+
 class Pruned(NamedTuple):
     """What one call of ``prune`` removed. ``more`` says that the next call will find something to remove as well."""
 
@@ -283,6 +315,10 @@ class Store(Ledger, Protocol):
 
     async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
         """Incidents by id, for showing many runs."""
+        ...
+
+    async def tally(self, rule: str) -> Tally:
+        """What became of the newest runs of a rule (of 5,000 at most)."""
         ...
 
     # people

@@ -75,6 +75,7 @@ class AcceleratedStore:
         self.audit_stream = store.audit_stream
         self.backlog = store.backlog
         self.counts = store.counts
+        self.tally = store.tally
         self.prune = store.prune
         self.transfer_of = store.transfer_of
         self.transfer = store.transfer

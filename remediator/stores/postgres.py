@@ -20,7 +20,18 @@ from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.ledger import Transfer
 from remediator.run import Kind, Run, State
-from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
+from remediator.store import (
+    Approval,
+    Claim,
+    Counts,
+    EffectRow,
+    Licence,
+    LicenceRequest,
+    Pause,
+    Pruned,
+    Refusal,
+    Tally,
+)
 from remediator.stores import (
     _postgres_facts,
     _postgres_intake,
@@ -30,6 +41,7 @@ from remediator.stores import (
     _postgres_retention,
     _postgres_runs,
 )
+    _tally,
 from remediator.stores._gather import Gatherer
 from remediator.stores._postgres_connect import Address
 from remediator.stores._postgres_database import Database, Name
@@ -338,6 +350,16 @@ class PostgresStore:
     # people ----------------------------------------------------------------------------------------------------------
 
     async def ask(self, run: Run, approval: Approval, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
+    async def tally(self, rule: str) -> Tally:
+        """What became of the newest runs of a rule."""
+        sql = (
+            "WITH mine AS (SELECT id FROM (SELECT id, rule FROM run WHERE kind = 'remedy'"  # noqa: S608
+            " ORDER BY created_at DESC LIMIT $1) AS newest WHERE rule = $2 LIMIT $3)"
+            f" SELECT {_tally.COLUMNS} FROM mine JOIN run AS r ON r.id = mine.id"
+            " JOIN incident AS i ON i.id = r.incident_id"
+        )
+        return _tally.tally(await self._read(lambda s: s.all(sql, _tally.LOOKED, rule, _tally.RUNS)))
+
         """Hold a run and ask people. Raises Lost."""
         return await self._write(lambda t: _postgres_people.ask(t, run, approval, entries, follow))
 

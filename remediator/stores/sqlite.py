@@ -24,7 +24,18 @@ from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.ledger import Transfer
 from remediator.run import Kind, Run, State
-from remediator.store import Approval, Claim, Counts, EffectRow, Licence, LicenceRequest, Pause, Pruned, Refusal
+from remediator.store import (
+    Approval,
+    Claim,
+    Counts,
+    EffectRow,
+    Licence,
+    LicenceRequest,
+    Pause,
+    Pruned,
+    Refusal,
+    Tally,
+)
 from remediator.stores import (
     _sqlite_facts,
     _sqlite_file,
@@ -33,6 +44,7 @@ from remediator.stores import (
     _sqlite_people,
     _sqlite_retention,
     _sqlite_runs,
+    _tally,
 )
 from remediator.stores._gather import Gatherer
 from remediator.stores._rows import (
@@ -345,6 +357,17 @@ class SqliteStore:
         sql = f"SELECT {INCIDENT} FROM incident WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
         rows = await self._read(lambda c: c.execute(sql, (json.dumps(sorted(ids)),)).fetchall())
         return {row[0]: read_incident(row) for row in rows}
+
+    async def tally(self, rule: str) -> Tally:
+        """What became of the newest runs of a rule."""
+        sql = (
+            f"WITH mine AS (SELECT id FROM (SELECT id, rule FROM run INDEXED BY run_created WHERE kind = 'remedy'"  # noqa: S608
+            " ORDER BY created_at DESC LIMIT ?) WHERE rule = ? LIMIT ?)"
+            f" SELECT {_tally.COLUMNS} FROM mine CROSS JOIN run AS r ON r.id = mine.id"
+            " JOIN incident AS i ON i.id = r.incident_id"
+        )
+        rows = await self._read(lambda c: c.execute(sql, (_tally.LOOKED, rule, _tally.RUNS)).fetchall())
+        return _tally.tally(rows)
 
     # people ----------------------------------------------------------------------------------------------------------
 

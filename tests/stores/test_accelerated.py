@@ -33,6 +33,7 @@ from tests.stores.conformance.money import Money
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
 from tests.stores.conformance.retention import Retention
+from tests.stores.conformance.tally import Tallies
 
 TIMEOUT = 0.1
 HOURLY = Limit(guard="rate_limit", scope="global", runs=1, window=3600)
@@ -118,7 +119,7 @@ async def bench(request: pytest.FixtureRequest, redis: RedisServer) -> AsyncIter
 
 
 @pytest.mark.parametrize("bench", ["well"], indirect=True)
-class TestWithRedis(Intake, Claims, Licences, Money, People, Followups, Record, Retention, Life):
+class TestWithRedis(Intake, Claims, Licences, Money, People, Followups, Record, Retention, Tallies, Life):
     """The one suite that every store must pass."""
 
 

@@ -13,10 +13,11 @@ from tests.stores.conformance.money import Money
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
 from tests.stores.conformance.retention import Retention
+from tests.stores.conformance.tally import Tallies
 from tests.stores.ground import bench, ground
 
 __all__ = ["bench", "ground", "postgres"]
 
 
-class TestPostgres(Facts, Intake, Claims, Licences, Money, People, Followups, Record, Retention, Life):
+class TestPostgres(Facts, Intake, Claims, Licences, Money, People, Followups, Record, Retention, Tallies, Life):
     """The one suite that every store must pass."""

@@ -19,6 +19,7 @@ from tests.stores.conformance.money import Money
 from tests.stores.conformance.people import People
 from tests.stores.conformance.record import Record
 from tests.stores.conformance.retention import Retention
+from tests.stores.conformance.tally import Tallies
 
 
 @pytest.fixture(params=["memory", "threads"])
@@ -32,5 +33,5 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.close()
 
 
-class TestSqlite(Facts, Intake, Claims, Licences, Money, People, Followups, Record, Retention, Life):
+class TestSqlite(Facts, Intake, Claims, Licences, Money, People, Followups, Record, Retention, Tallies, Life):
     """The one suite that every store must pass."""
