@@ -168,7 +168,7 @@ async def test_a_server_that_is_gone_is_not_renewed_blindly() -> None:
     """Without seeing the certificate nothing is begun."""
     with nginx(days=10) as server:
         target = server.target(renew=server.renewal())
-        server.server.kill()
+        server.server.kill(signal.SIGTERM)
         server.server.wait()
         with pytest.raises(TemporaryError):
             await WWW.diff(target, _now())
