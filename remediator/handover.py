@@ -136,7 +136,7 @@ def _symptom(annotations: Mapping[str, str], what: str) -> str:
 def _steps(progress: Mapping[str, Any]) -> Iterator[str]:
     """One line a step that was begun, under the name of its remedy where there are several."""
     for remedy in progress.get("remedies", ()):
-        if remedy.get("name") or remedy.get("state") not in (None, "waiting", "trying"):
+        if remedy.get("state") not in (None, "waiting"):
             why = f": {remedy['message']}" if remedy.get("message") else ""
             yield shorten(one_line(f"Remedy {remedy.get('name') or '(unnamed)'} {remedy.get('state')}{why}"), _ITEM)
     for step in progress.get("steps", ()):
