@@ -12,10 +12,10 @@ bin := $(VENV)/bin
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check format bench chaos sim lock servers clean
+.PHONY: help demo test test-kubernetes check format bench chaos sim lock servers clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=$(PYTHON)  VENV=$(VENV)  PYTEST_ARGS=  (for example: make test PYTEST_ARGS='-k cooldown')"
 
@@ -24,6 +24,10 @@ demo: $(VENV)/.run ## Watch an alert become an action and be put right, on this 
 
 test: $(VENV)/.dev servers check ## Install what the tests need, then check and run all of them
 	$(bin)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+
+test-kubernetes: $(VENV)/.dev ## The Kubernetes levers on a real cluster (KUBECONFIG=/path of an administrator)
+	@test -f "$(KUBECONFIG)" || { echo 'write KUBECONFIG=/path: docs/how-to/test-on-kubernetes.md' >&2; exit 1; }
+	REMEDIATOR_KUBECONFIG="$(KUBECONFIG)" $(bin)/python -m pytest tests/integrations/kubernetes/test_conformance.py $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## Style, types and layers, without running anything
 	$(bin)/ruff check .

@@ -40,12 +40,17 @@ class Lever:
 
     def __str__(self) -> str:
         """``the HorizontalPodAutoscaler minting-worker``."""
-        kind = "HorizontalPodAutoscaler" if self.thing.kind == "horizontalpodautoscaler" else "KEDA ScaledObject"
-        return f"the {kind} {self.thing.name}"
+        return named(self.thing)
 
 
-async def find_lever(cluster: Cluster, thing: Thing) -> Lever | None:
-    """The autoscaler of ``thing``. Raises PermanentError where there are two, TemporaryError."""
+def named(thing: Thing) -> str:
+    """``the HorizontalPodAutoscaler minting-worker``."""
+    kind = "HorizontalPodAutoscaler" if thing.kind == "horizontalpodautoscaler" else "KEDA ScaledObject"
+    return f"the {kind} {thing.name}"
+
+
+async def find_autoscaler(cluster: Cluster, thing: Thing) -> Thing | None:
+    """What scales ``thing``; only autoscalers are listed for that. Raises PermanentError where there are two."""
     found = []
     for each in await cluster.list_all("horizontalpodautoscaler", thing.namespace, Autoscaler):
         reference = each.spec.scale_target_ref
@@ -58,8 +63,8 @@ async def find_lever(cluster: Cluster, thing: Thing) -> Lever | None:
         raise PermanentError(f"{thing} has more than one autoscaler: {names}", reason="hpa_owned")
     name = _keda(found[0].metadata)
     if name is not None:
-        return await read_lever(cluster, Thing("scaledobject", thing.namespace, name))
-    return _lever(Thing("horizontalpodautoscaler", thing.namespace, found[0].metadata.name), found[0])
+        return Thing("scaledobject", thing.namespace, name)
+    return Thing("horizontalpodautoscaler", thing.namespace, found[0].metadata.name)
 
 
 def _keda(metadata: Metadata) -> str | None:

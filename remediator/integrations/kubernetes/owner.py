@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from remediator.integrations.kubernetes._autoscaler import find_lever
+from remediator.integrations.kubernetes._autoscaler import find_autoscaler, read_lever
 from remediator.integrations.kubernetes._gitops import REPLICAS, TEMPLATE, gitops_owner
 from remediator.integrations.kubernetes._grant import Grant, grants_in, grants_on
 from remediator.integrations.kubernetes._shape import Workload
@@ -47,7 +47,8 @@ class Owner(Probe[KubernetesTarget]):
         """Who decides, as evidence. Raises TemporaryError, PermanentError."""
         cluster = await target.cluster()
         found = await cluster.get(self._thing, Workload)
-        lever = await find_lever(cluster, self._thing)
+        autoscaler = await find_autoscaler(cluster, self._thing)
+        lever = await read_lever(cluster, autoscaler) if autoscaler is not None else None
         controller = found.metadata.controller
         return {
             "autoscaler": lever.thing.kind if lever is not None else "",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from remediator.action import ActionContext, Change, Effect, Happened, Outcome
 from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations.kubernetes import _autoscaler
-from remediator.integrations.kubernetes._autoscaler import Lever, Limits, find_lever, read_lever
+from remediator.integrations.kubernetes._autoscaler import Lever, Limits, find_autoscaler, named, read_lever
 from remediator.integrations.kubernetes._gitops import REPLICAS, refuse_drift
 from remediator.integrations.kubernetes._grant import Grant, grants_in, grants_on
 from remediator.integrations.kubernetes._patching import patch_same, version_of
@@ -126,9 +126,9 @@ class Scale(Drifting):
         current = scale.spec.replicas
         checked = False
         if self.autoscaler == "limits":
-            lever = await find_lever(cluster, thing)
-            if lever is not None:
-                return self._limits(lever, current, context.clock.now())
+            autoscaler = await find_autoscaler(cluster, thing)
+            if autoscaler is not None:
+                return self._limits(await read_lever(cluster, autoscaler), current, context.clock.now())
             checked = True
         version = version_of(thing, scale)
         wanted = self._wish().replicas(current)
@@ -162,14 +162,14 @@ class Scale(Drifting):
     async def _no_autoscaler(self, cluster: Cluster) -> bool:
         """False if it may not be looked up. Raises PermanentError if an autoscaler targets the object."""
         try:
-            lever = await find_lever(cluster, self.thing)
+            autoscaler = await find_autoscaler(cluster, self.thing)
         except PermanentError as error:
             if error.reason == "status_403":
                 return False
             raise
-        if lever is not None:
+        if autoscaler is not None:
             raise PermanentError(
-                f"{self.thing} is scaled by {lever}; change its limits instead, with autoscaler: limits",
+                f"{self.thing} is scaled by {named(autoscaler)}; change its limits instead, with autoscaler: limits",
                 reason="hpa_owned",
             )
         return True

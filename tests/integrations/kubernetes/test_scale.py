@@ -289,6 +289,20 @@ async def test_the_limits_of_an_autoscaler_are_the_lever(
     assert (await shown(inverse, target)).empty
 
 
+async def test_keda_is_seen_without_any_right_on_its_objects(api: ApiServer, target: KubernetesTarget) -> None:
+    """The list of autoscalers is enough to know that KEDA owns the replicas: a missing right on its own objects is
+    never taken for nobody's replicas."""
+    api.scaled_object("Deployment", "minting-worker", minReplicaCount=2, maxReplicaCount=8)
+    core = {"deployments/scale", "deployments", "horizontalpodautoscalers"}
+    api.grants = [Grant(frozenset({"get", "list", "patch"}), frozenset(core))]
+    with pytest.raises(PermanentError, match="KEDA ScaledObject minting-worker") as caught:
+        await _diff(_scale(at_least=5, max=10), target)
+    assert caught.value.reason == "hpa_owned"
+    with pytest.raises(PermanentError, match="get scaledobjects") as denied:
+        await _diff(_scale(at_least=5, max=10, autoscaler="limits"), target)
+    assert denied.value.reason == "status_403"
+
+
 async def test_limits_that_somebody_else_moves_are_theirs(api: ApiServer, target: KubernetesTarget) -> None:
     """Limits that change under the change are a conflict, those that change later are noticed, and the way back
     refuses them."""

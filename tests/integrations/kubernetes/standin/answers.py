@@ -189,7 +189,9 @@ class Answers:
         key = (call.resource, call.namespace, new["metadata"]["name"])
         if key in self._store.objects:
             raise Refused(409, "AlreadyExists", f'{call.resource} "{key[2]}" already exists')
-        new["metadata"]["namespace"] = call.namespace
+        if call.namespace:
+            new["metadata"]["namespace"] = call.namespace
+        tidy(new)
         if self._check_dry(call):
             return dict(new)
         return self._store.insert(call.resource, new | {"status": {}})
