@@ -1,4 +1,4 @@
-"""The whole service with people around it: a question in Slack, a click, a page, somebody who takes over, and the end."""
+"""The whole service with people around it: a question in Slack, a click, a page, somebody takes over, and the end."""
 
 from __future__ import annotations
 

@@ -176,6 +176,33 @@ class Followups:
         with pytest.raises(NotFound):
             await bench.store.hasten("nobody", "user:ann", "")
 
+    async def test_a_person_takes_over(self, bench: Bench) -> None:
+        """Whoever takes over from an escalation is on record, once; it is due at once, to call nobody else."""
+        run = (await bench.running()).run
+        moved = run.move(State.FAILED, "ineffective", "did not help", now=bench.clock.at)
+        call = followup(bench, run, Kind.ESCALATION, run.id)
+        await bench.store.save(moved, entry(moved), follow=[call])
+        taken = await bench.store.acknowledge(call.id, "user:ann", "on it")
+        assert taken.progress["acknowledged"] == {"actor": "user:ann", "at": bench.clock.at, "comment": "on it"}
+        assert (taken.state, taken.wake_at) == (State.HELD, bench.clock.at)
+        assert (await bench.events(call.id))[-1] == "escalation.acknowledged"
+        with pytest.raises(Conflict, match="user:ann has taken over already"):
+            await bench.store.acknowledge(call.id, "user:bob", "")
+        with pytest.raises(Conflict, match="calls nobody"):
+            await bench.store.acknowledge(run.id, "user:bob", "")
+        with pytest.raises(NotFound):
+            await bench.store.acknowledge("nobody", "user:bob", "")
+
+    async def test_nobody_takes_over_while_somebody_is_called(self, bench: Bench) -> None:
+        """What is just being sent is not taken back in the middle: the person says it again."""
+        run = (await bench.running()).run
+        moved = run.move(State.FAILED, "ineffective", "did not help", now=bench.clock.at)
+        call = followup(bench, run, Kind.ESCALATION, run.id, bench.clock.at)
+        await bench.store.save(moved, entry(moved), follow=[call])
+        assert (await bench.claim_one()).run.id == call.id
+        with pytest.raises(Conflict, match="just now; try again"):
+            await bench.store.acknowledge(call.id, "user:ann", "")
+
     async def test_a_person_makes_it_permanent(self, bench: Bench) -> None:
         """Cancelling the way back leaves the change for good, and no replica puts it back afterwards."""
         run = (await bench.running()).run
