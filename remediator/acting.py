@@ -8,6 +8,7 @@ doubled goes to a person.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -104,6 +105,9 @@ async def _conclude_applied(line: Moves, ready: Ready, effect: EffectRow, outcom
     verified = type(ready.action).verify is not Action.verify
     line.set_step(ready.index, state="applied" if verified else "done", outcome=told)
     follow = way_back(line, ready.index, ready.action, ready.change)
+    with contextlib.suppress(ActionError):  # A figure; what happened is written down whatever becomes of it.
+        if (spend := ready.action.spend(ready.target, ready.change)) is not None:
+            line.engine.metrics.spend_lamports_total.labels(spend.payee).inc(spend.amount)
     _log.info("acted", action=ready.step.uses, target=ready.step.target, outcome=outcome.summary)
     # Where nothing is left to do, the outcome and the end of the steps are one commit.
     end = None if verified else line.after(ready.index)

@@ -28,6 +28,7 @@ from remediator.errors import InputError, StoreError, StoreUnavailable
 from remediator.ids import Ids, SystemIds
 from remediator.intake import Intake, IntakeRules, intake_rules
 from remediator.integrations.slack.target import SlackTarget
+from remediator.ledger import Books
 from remediator.metrics import Metrics
 from remediator.planning import Plans, effective_mode, locks
 from remediator.problem import Problem, ProblemsError
@@ -38,6 +39,7 @@ from remediator.settings import Redis, Settings, load_settings
 from remediator.store import Store
 from remediator.stores.sqlite import SqliteStore
 from remediator.target import Target
+from remediator.treasurer import Treasurer
 from remediator.web.live import Live
 from remediator.web.server import Server
 from remediator.web.server import start as start_web
@@ -165,6 +167,9 @@ class Application:
             changed=self._trust_changed,
         )
         self._retention = Retention(self.store, self._kept)
+        self._treasurer = Treasurer(
+            self.store, lambda: self._loaded.world.targets, clock=self.clock, metrics=self.metrics
+        )
         engine = Engine(self.store, lambda: self._loaded.world, clock=self.clock, ids=self._ids, metrics=self.metrics)
         self.worker = Worker(
             self.store,
@@ -332,6 +337,7 @@ class Application:
         self.worker.start()
         self._later(self._figures_for_ever())
         self._later(self._retention.for_ever())
+        self._later(self._treasurer.for_ever())
         self._hear()
         # What was loaded stays; the collector need not look at it again and again.
         gc.collect()
@@ -377,6 +383,10 @@ class Application:
             for app in apps
             if app.app_token_file is not None and app.signing_secret_file is not None
         ]
+
+    async def compare_books(self) -> Sequence[Books]:
+        """Hold the chain against the ledger, for every treasury. Raises StoreUnavailable."""
+        return await self._treasurer.compare(self._treasurer.treasuries())
 
     def _later(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

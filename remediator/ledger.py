@@ -320,3 +320,16 @@ class Mismatch:
     signature: str
     message: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Books(NamedTuple):
+    """What a comparison of one target found; ``error`` says why it could not be made."""
+
+    target: str
+    mismatches: Sequence[Mismatch] = ()
+    error: str = ""
+
+    @property
+    def match(self) -> bool:
+        """Whether it was made and nothing differs: unknown is no."""
+        return not self.error and not self.mismatches

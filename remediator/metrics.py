@@ -155,6 +155,12 @@ class Metrics:
         self.changes_in_force = self._gauge(
             "changes_in_force", "Temporary changes that have been made and have not gone back yet."
         )
+        self.money_mismatches = self._gauge(
+            "money_mismatches", "Payments that chain and ledger disagree about, by target.", ("target",)
+        )
+        self.money_compared_timestamp_seconds = self._gauge(
+            "money_compared_timestamp_seconds", "When chain and ledger were last compared, Unix seconds.", ("target",)
+        )
         self.needs_human = self._gauge("needs_human", "Runs that stopped and wait for a person to look.")
         self._ledger = _Ledger()
         self.registry.register(self._ledger)

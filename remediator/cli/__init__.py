@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "storage": ("storage", "Move everything that a store keeps."),
     "schema": ("schema", "The JSON Schema of rules or settings, for editors."),
     "actions": ("actions", "What rules can do."),
+    "money": ("money", "The ledger of transfers, and its comparison with the chain."),
     "guards": ("actions", "What can hold or deny a run."),
     "rbac": ("rbac", "The least Kubernetes Roles that the rules need."),
     "version": ("version", "Which version this is."),

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, changes, escalations, events, rules, runs, shapes, status
+from remediator.web import audit, changes, escalations, events, money, rules, runs, shapes, status
 from remediator.web.call import Call
 from remediator.web.service import Role
 
@@ -90,6 +90,17 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_API}/rules/{{name}}/resume", "resumeRule", rules.resume_rule, shapes.PauseList,
         role=Role.OPERATOR, takes=shapes.ResumeRequest, refusals=(400, 404),
+    ),
+    Route(
+        "GET", f"{_API}/money/transfers", "listTransfers", money.list_transfers, money.TransferList,
+        query=money.TRANSFER_FILTERS, refusals=(400,),
+    ),
+    Route(
+        "GET", f"{_API}/money/transfers/{{id}}", "getTransfer", money.get_transfer, money.TransferView, refusals=(404,)
+    ),
+    Route(
+        "POST", f"{_API}/money/reconcile", "reconcileMoney", money.reconcile, money.BooksList,
+        role=Role.OPERATOR, refusals=(400,),
     ),
     Route("GET", f"{_API}/pause", "listPauses", rules.list_pauses, shapes.PauseList),
     Route(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from remediator.arrival import Receipt
 from remediator.checkpoint import Checkpoint
 from remediator.clock import Clock
+from remediator.ledger import Books
 from remediator.metrics import Metrics
 from remediator.rule import Mode, Rule
 from remediator.store import Store
@@ -146,6 +147,10 @@ class Service(Protocol):
 
     async def accept_loss(self, actor: str, reason: str) -> Checkpoint:
         """Take the store as it is although its audit does not fit its checkpoint. Raises Conflict if it does fit."""
+        ...
+
+    async def compare_books(self) -> Sequence[Books]:
+        """Hold the chain against the ledger, for every treasury; whatever differs pauses its target."""
         ...
 
     async def reload(self, actor: str) -> None:

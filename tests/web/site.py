@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from remediator.clock import Clock
 from remediator.errors import InputError
 from remediator.ids import SystemIds
 from remediator.intake import Intake, IntakeRules, intake_rules
+from remediator.ledger import Books
 from remediator.metrics import Metrics
 from remediator.rulebook import Rulebook, rulebook_from_texts
 from remediator.run import Lock, State
@@ -61,6 +62,7 @@ class RealService:
         self.woken = 0
         self.reloads: list[str] = []
         self.broken_rules = ""
+        self.books: Sequence[Books] = ()
         self.keeper = Keeper(store, None, clock=clock, metrics=self.metrics, changed=self.wake)
         self.intake = Intake(
             store, self._rules(), clock=clock, metrics=self.metrics, bounds=Bounds(), backlog=100, deadline=5,
@@ -82,6 +84,9 @@ class RealService:
 
     async def accept_loss(self, actor: str, reason: str) -> Checkpoint:
         return await self.keeper.accept(actor, reason)
+
+    async def compare_books(self) -> Sequence[Books]:
+        return self.books
 
     async def reload(self, actor: str) -> None:
         if self.broken_rules:
