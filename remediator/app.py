@@ -30,7 +30,7 @@ from remediator.intake import Intake, IntakeRules, intake_rules
 from remediator.integrations.slack.target import SlackTarget
 from remediator.ledger import Books
 from remediator.metrics import Metrics
-from remediator.planning import Plans, effective_mode, locks
+from remediator.planning import Plans, effective_mode, locks, watched
 from remediator.problem import Problem, ProblemsError
 from remediator.retention import Retention, longest_window
 from remediator.rule import Mode
@@ -83,6 +83,8 @@ class Loaded:
     refs: Mapping[str, RuleRef]
     world: World
     warnings: Sequence[Problem]
+    watched: frozenset[str] = frozenset()
+    """Matchers of alerts that only guards look at."""
 
     def at_most(self, mode: Mode) -> Loaded:
         """The same with no rule going further than ``mode``."""
@@ -105,7 +107,7 @@ def load(options: Options, catalogue: Catalogue) -> Loaded:
         registry=catalogue,
         rules={rule.name: rule for rule in rulebook.rules},
         targets=settings.targets,
-        plans=Plans(catalogue, settings.guards),
+        plans=Plans(catalogue, settings.guards, settings.service_guards),
         mode_max=settings.mode_max,
         severities=settings.severities,
         approval_expires=settings.approvals.expires,
@@ -128,6 +130,7 @@ def load(options: Options, catalogue: Catalogue) -> Loaded:
         rulebook=rulebook,
         refs=refs,
         world=world,
+        watched=frozenset(watched(rulebook.rules, catalogue, settings.guards)),
         warnings=(*settings.warnings, *rulebook.warnings, *_lint(rulebook, settings, catalogue)),
     )
 
@@ -258,14 +261,16 @@ class Application:
 
     def _intake_rules(self) -> IntakeRules:
         loaded = self._loaded
-        return intake_rules(loaded.rulebook, loaded.refs, loaded.settings.intake.drop_labels)
+        drop = loaded.settings.intake.drop_labels
+        return intake_rules(loaded.rulebook, loaded.refs, drop, loaded.watched)
 
     async def _kept(self) -> float | None:
         """How long history is kept, in seconds: never shorter than a limit looks back."""
         loaded = self._loaded
         if loaded.settings.storage.retention is None:
             return None
-        rules, guards = loaded.rulebook.rules, loaded.settings.guards
+        rules, settings = loaded.rulebook.rules, loaded.settings
+        guards = [*settings.guards, *(entry for entries in settings.service_guards.values() for entry in entries)]
         window = await asyncio.to_thread(longest_window, rules, self.catalogue, guards)
         return max(loaded.settings.storage.retention, window)
 
@@ -406,6 +411,7 @@ class Application:
             self.metrics.set_counts(counts, self.clock.now())
             await self._checkpoint.look(counts.audit_records)
             self.metrics.set_pauses(pause.scope for pause in await self.store.pauses())
+            self.metrics.set_guards(state.guard for state in await self.store.guard_states(open_only=True))
         except StoreUnavailable as error:
             if not self._store_error:
                 _log.error("the store is away: deliveries get 503 and nothing acts until it is back", error=str(error))

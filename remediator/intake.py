@@ -15,6 +15,7 @@ from remediator.clock import Clock
 from remediator.crashpoint import crashpoint
 from remediator.errors import StoreUnavailable
 from remediator.incident import group_identity, identity
+from remediator.matcher import Matcher, parse_matchers
 from remediator.metrics import Metrics
 from remediator.rule import Rule
 from remediator.store import Store
@@ -37,6 +38,7 @@ class Matching(Protocol):
 class _Template(NamedTuple):
     member: str
     keyed: tuple[tuple[str, Mapping[str, str], tuple[RuleRef, ...]], ...]
+    matched: bool
 
 
 class _Reading(NamedTuple):
@@ -84,6 +86,8 @@ class IntakeRules:
     refs: Mapping[str, RuleRef]
     """By rule name."""
     drop_labels: frozenset[str]
+    watched: tuple[tuple[Matcher, ...], ...] = ()
+    """Alerts that guards look at: kept as incidents though no rule answers them."""
 
 
 class Intake:
@@ -165,7 +169,7 @@ class Intake:
         sightings, unmatched = [], 0
         for alert in delivery.alerts:
             template = self._template(alert)
-            if not template.keyed:
+            if not template.matched:
                 unmatched += 1
             for key, labels, refs in template.keyed:
                 sightings.append(Sighting(alert, template.member, key, labels, refs))
@@ -215,9 +219,16 @@ def _template(labels: Mapping[str, str], rules: IntakeRules) -> _Template:
             keyed.append((group, grouped, (ref,)))
     if alone:
         keyed.append((key, kept, tuple(alone)))
-    return _Template(member, tuple(keyed))
+    matched = bool(keyed)
+    if not matched and any(all(matcher.matches(labels) for matcher in each) for each in rules.watched):
+        keyed.append((key, kept, ()))
+    return _Template(member, tuple(keyed), matched)
 
 
-def intake_rules(rulebook: Matching, refs: Mapping[str, RuleRef], drop_labels: Collection[str]) -> IntakeRules:
-    """Rules made ready for intake."""
-    return IntakeRules(rulebook, refs, frozenset(drop_labels))
+def intake_rules(
+    rulebook: Matching, refs: Mapping[str, RuleRef], drop_labels: Collection[str], watched: Collection[str] = ()
+) -> IntakeRules:
+    """Rules made ready for intake; ``watched`` are matchers of alerts that their guards look at."""
+    return IntakeRules(
+        rulebook, refs, frozenset(drop_labels), tuple(parse_matchers(text) for text in sorted({*watched}))
+    )

@@ -175,6 +175,10 @@ class Metrics:
     def _service(self) -> None:
         self.paused = self._gauge("paused", "1 while the global pause is engaged: nothing acts.")
         self.paused_scopes = self._gauge("paused_scopes", "Pauses in force, those of rules and targets included.")
+        self.guards_open = self._gauge(
+            "guards_open", "What guards hold until it is over or a person releases it.", ("guard",)
+        )
+        self.set_guards(())
         self.redis_up = self._gauge("redis_up", "0 while the Redis of the settings is of no use; 1 also without one.")
         self.redis_up.set(1)
         self.redis_errors_total = self._counter("redis_errors", "What went wrong between us and Redis.")
@@ -204,6 +208,12 @@ class Metrics:
         known = set(scopes)
         self.paused.set(1 if "global" in known else 0)
         self.paused_scopes.set(len(known))
+
+    def set_guards(self, names: Iterable[str]) -> None:
+        """Take over what guards have open, one name for each; those that can hold something are told also at 0."""
+        known = list(names)
+        for name in ("breaker", "storm", *known):
+            self.guards_open.labels(name).set(known.count(name))
 
     def set_reload(self, successful: bool, now: float) -> None:
         """Say how loading settings and rules went; the time of the last success stays when it failed."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from remediator.action import Action
+from remediator.action import Action, canonical_json
 from remediator.errors import InputError
 from remediator.expression import CONDITION, IF, LATER_IF, UNTIL, Expression
 from remediator.guard import Guard
@@ -66,6 +66,13 @@ def make_guard(entry: Mapping[str, Any], registry: Registry) -> tuple[str, Guard
     return name, _validated(kind, guard_parameters(kind, entry[name]), f"guard {name}")
 
 
+def watched(rules: Iterable[Rule], registry: Registry, more_guards: Sequence[Mapping[str, Any]] = ()) -> set[str]:
+    """Matchers of the alerts that guards of these rules, or of the settings, look at. Raises InputError."""
+    entries = [*more_guards, *(entry for rule in rules for entry in rule.guards)]
+    distinct = {canonical_json(entry): entry for entry in entries}.values()
+    return {text for entry in distinct for text in make_guard(entry, registry)[1].watches()}
+
+
 def make_plan(rule: Rule, registry: Registry, more_guards: Sequence[Mapping[str, Any]] = ()) -> Plan:
     """The plan of ``rule``; ``more_guards`` are those that the settings add to every rule. Raises InputError."""
     probes = [probe.id for probe in rule.probes]
@@ -100,11 +107,20 @@ def make_plan(rule: Rule, registry: Registry, more_guards: Sequence[Mapping[str,
 
 
 class Plans:
-    """Plans by rule digest, made once; the most recently used thousand are kept."""
+    """Plans by rule digest, made once; the most recently used thousand are kept.
 
-    def __init__(self, registry: Registry, more_guards: Sequence[Mapping[str, Any]] = ()) -> None:
+    ``more_guards`` stand before every rule's own, ``of_service`` before those of the rules of one service.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        more_guards: Sequence[Mapping[str, Any]] = (),
+        of_service: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    ) -> None:
         self._registry = registry
         self._more_guards = more_guards
+        self._of_service = of_service or {}
         self._made: OrderedDict[str, Plan] = OrderedDict()
 
     def get(self, digest: str) -> Plan | None:
@@ -115,7 +131,8 @@ class Plans:
         """The plan of ``rule``. Raises InputError."""
         plan = self._made.get(rule.digest)
         if plan is None:
-            plan = self._made[rule.digest] = make_plan(rule, self._registry, self._more_guards)
+            more = [*self._more_guards, *self._of_service.get(rule.service, ())]
+            plan = self._made[rule.digest] = make_plan(rule, self._registry, more)
             if len(self._made) > 1000:
                 self._made.popitem(last=False)
         return plan

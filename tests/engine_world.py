@@ -28,7 +28,7 @@ from remediator.guard import Guard, GuardContext, Verdict
 from remediator.ids import SystemIds
 from remediator.intake import Intake, intake_rules
 from remediator.metrics import Metrics
-from remediator.planning import Plans, effective_mode, locks
+from remediator.planning import Plans, effective_mode, locks, watched
 from remediator.probe import Probe, ProbeContext
 from remediator.rule import Mode, Registry
 from remediator.rulebook import rulebook_from_texts
@@ -374,6 +374,7 @@ class House:
         self.backlog = int(options.pop("backlog", 1000))
         self.mode_max = Mode(options.pop("mode_max", "auto"))
         self.more_guards: list[dict[str, Any]] = options.pop("more_guards", [])
+        self.of_service: Mapping[str, list[dict[str, Any]]] = options.pop("of_service", {})
         self.severities: Mapping[str, Mapping[str, str]] = options.pop("severities", {})
         assert not options, options
         self.store = SqliteStore(self.path, clock=self.clock, ids=self.ids, inline=True)
@@ -394,7 +395,7 @@ class House:
             registry=self.registry,
             rules={rule.name: rule for rule in self.rulebook.rules},
             targets=dict(self.places),
-            plans=Plans(self.registry, self.more_guards),
+            plans=Plans(self.registry, self.more_guards, self.of_service),
             mode_max=self.mode_max,
             severities=self.severities,
         )
@@ -407,7 +408,8 @@ class House:
             )
             for rule in self.rulebook.rules
         }  # fmt: skip
-        return intake_rules(self.rulebook, refs, self.drop)
+        watching = watched(self.rulebook.rules, self.registry, self.more_guards)
+        return intake_rules(self.rulebook, refs, self.drop, watching)
 
     def _engine(self) -> Engine:
         return Engine(self.store, lambda: self.world, clock=self.clock, ids=self.ids, metrics=self.metrics)
@@ -430,7 +432,7 @@ class House:
         if rules is None:
             self.world = World(
                 registry=self.registry, rules=self.world.rules, targets=dict(self.places),
-                plans=Plans(self.registry, self.more_guards), mode_max=self.mode_max, severities=self.severities,
+                plans=Plans(self.registry, self.more_guards, self.of_service), mode_max=self.mode_max, severities=self.severities,
             )  # fmt: skip
         else:
             self._use(rules)

@@ -67,7 +67,10 @@ def test_lists_everything_by_family() -> None:
     }
     assert set(catalogue.names("actions")) | set(catalogue.names("probes")) == files
     assert not set(catalogue.names("actions")) & set(catalogue.names("probes"))
-    assert list(catalogue.names("guards")) == ["approval", "cooldown", "feedback", "pause", "rate_limit"]
+    assert list(catalogue.names("guards")) == [
+        "approval", "backoff", "blast_radius", "breaker", "budget", "change_window", "conflict", "cooldown", "feedback",
+        "flap", "inhibition", "max_attempts", "pause", "rate_limit", "sensor_trust", "storm",
+    ]  # fmt: skip
     assert {"no_verify", "no_cooldown", "broad_match"} <= set(catalogue.names("checks"))
     assert set(catalogue.names("targets")) == {path.parent.name for path in root.glob("integrations/*/target.py")}
 

@@ -201,3 +201,31 @@ async def test_repeats_are_remembered_within_bounds() -> None:
                 await deliver(_alert(f"p{number}"), ignored=padding)
         assert len(await made.store.incidents()) == 20
         assert made.metrics.registry.get_sample_value("remediator_alerts_received_total", {"status": "firing"}) == 60
+
+
+async def test_alerts_that_only_guards_look_at_are_kept_without_runs() -> None:
+    """Such an alert becomes an incident without a run; it counts as matched by no rule, and ends like any other."""
+    async with bed(PODS) as (b, _, _deliver):
+        rules = rulebook_from_texts([("rules.yaml", PODS.encode())], Catalogue())
+        refs = {rule.name: RuleRef(rule.name, rule.digest, "observe", (), 0.0) for rule in rules.rules}
+        watched = ['alertname="Watchdog", severity!="none"', 'alertname=~"Pod.*"']
+        intake = b.intake(intake_rules(rules, refs, (), watched), 100)
+
+        async def tell(name: str, status: str = "firing") -> tuple[int, dict[str, int]]:
+            alert = {"status": status, "labels": {"alertname": name}, "annotations": {},
+                     "startsAt": format_instant(T0), "endsAt": format_instant(T0 + 60)}  # fmt: skip
+            receipt = await intake.accept(json.dumps({"version": "4", "alerts": [alert]}).encode(), "test")
+            return len(receipt.runs), dict(receipt.notices)
+
+        assert await tell("Watchdog") == (0, {"new": 1})
+        assert await tell("Other") == (0, {})
+        assert await tell("PodDown") == (1, {"new": 1})
+        (dog, _pod) = sorted(await b.store.incidents(), key=lambda i: i.id)
+        for _ in range(5):
+            b.clock.pass_(60)
+            assert await tell("Watchdog") == (0, {"repeat": 1})
+            assert (await b.store.incident(dog.id)).seen_at == b.clock.at
+        assert await tell("Watchdog", "resolved") == (0, {"closed": 1})
+        assert not (await b.store.incident(dog.id)).open
+        records = await b.store.audit(event="delivery.accepted", limit=10)
+        assert [json.loads(r.body)["detail"]["unmatched"] for r in records][:3] == [1, 1, 0]

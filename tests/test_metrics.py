@@ -77,3 +77,14 @@ def test_two_services_in_one_process_do_not_share_figures() -> None:
     one, two = Metrics(), Metrics()
     one.deliveries_total.labels("200").inc()
     assert _samples(two)["remediator_deliveries_total", (("code", "200"),)] == 0
+
+
+def test_what_guards_hold_is_told() -> None:
+    """Open breakers are counted and a storm is 1, and both are told at 0 when nothing is open."""
+    metrics = Metrics()
+    metrics.set_guards(["breaker", "storm", "breaker"])
+    samples = _samples(metrics)
+    assert samples["remediator_guards_open", (("guard", "breaker"),)] == 2
+    assert samples["remediator_guards_open", (("guard", "storm"),)] == 1
+    metrics.set_guards([])
+    assert {v for (name, _), v in _samples(metrics).items() if name == "remediator_guards_open"} == {0}

@@ -134,13 +134,12 @@ REPORTS = {
               |                       ^
           set intake.tokens_file or users, or listen on 127.0.0.1""",  # noqa: E501  # the report to the letter
     ),
-    "a coming version": (
-        "services: {a: {disruption_budget: 1}}\n",
+    "a budget of nothing": (
+        "services: {a: {disruption_budget: {runs: 0}}}\n",
         """\
-        remediator.yaml:1:16: error: "disruption_budget" comes in a later version [settings/later]
-            1 | services: {a: {disruption_budget: 1}}
-              |                ^
-          leave it out, and bound rules with rate_limit""",
+        remediator.yaml:1:42: error: expected at least 1, found 0 [value/invalid]
+            1 | services: {a: {disruption_budget: {runs: 0}}}
+              |                                          ^""",
     ),
     "a password in an address": (
         "redis: {url: 'redis://:open-sesame@redis.example.com'}\n",
@@ -396,3 +395,12 @@ def test_any_form_is_read_or_refused(data: dict[str, object]) -> None:
         assert isinstance(load(json.dumps(data)), Settings)
     except SettingsError as error:
         assert error.problems
+
+
+def test_a_disruption_budget_becomes_a_guard_of_its_rules() -> None:
+    """A number or a map; services without one have no such guard."""
+    settings = load("services: {a: {disruption_budget: 2}, b: {disruption_budget: {settle: 90s}}, c: {}}\n")
+    assert settings.service_guards == {
+        "a": [{"budget": {"runs": 2, "settle": "10m"}}],
+        "b": [{"budget": {"runs": 1, "settle": "1m30s"}}],
+    }

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "rule": ("rule", "List, look at, pause and resume rules."),
     "pause": ("pause", "Stop everything, one rule or one target: the kill switch."),
     "resume": ("pause", "End a pause."),
+    "guard": ("guard", "What guards hold: open breakers and storms, and their release."),
     "audit": ("audit", "List, verify and export the audit log."),
     "migrate": ("migrate", "Bring the schema of a store up to date."),
     "storage": ("storage", "Move everything that a store keeps."),

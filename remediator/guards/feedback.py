@@ -24,7 +24,7 @@ class Feedback(Guard):
                 message = f'{alert} follows from rule "{cause.rule}", which itself answered what another run had caused'
                 return Verdict.deny("feedback", f"{message}: a chain, which a person must look at")
             if cause.until > context.now:
-                until = format_instant(cause.until)
+                until = f"{format_instant(cause.until)[:19]}Z"
                 return Verdict.hold(
                     "feedback", f'{alert} is expected until {until}: rule "{cause.rule}" causes it', cause.until
                 )

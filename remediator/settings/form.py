@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path as FilePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from remediator.clock import Duration
 from remediator.escalation import Call
@@ -211,11 +211,25 @@ class Audit(_Part):
     )
 
 
+class DisruptionBudget(_Part):
+    """How much of a service its rules may disturb at once, together; see the guard ``budget``."""
+
+    runs: int = Field(default=1, ge=1, le=1000, description="How many runs may disturb the service at once.")
+    settle: Duration = Field(default=600.0, gt=0, description="How long after its end a run still counts.")
+
+
+def _runs(value: Any) -> Any:
+    return {"runs": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Service(_Part):
     """A service in its own words."""
 
     severities: dict[str, str] = Field(
         default_factory=dict, description="Value of the alert's severity label → what this service calls it (SEV1)."
+    )
+    disruption_budget: Annotated[DisruptionBudget | None, BeforeValidator(_runs)] = Field(
+        default=None, description="How much of it may be disturbed at once; stands before each of its rules."
     )
 
 

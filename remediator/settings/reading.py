@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 from pydantic import ValidationError
 
+from remediator.clock import format_duration
 from remediator.document import Document, Path, load_document, read_bounded
 from remediator.escalation import Policy
 from remediator.problem import Problem, ProblemsError, Severity, nearest
@@ -32,11 +33,6 @@ from remediator.settings.form import (
 )
 from remediator.target import Target
 from remediator.validation import EXPOSED, found, model_problems, without_secrets
-
-LATER = {
-    ("services", "disruption_budget"): "leave it out, and bound rules with rate_limit",
-}
-"""Settings of coming versions, each with the key it stands under, and what to write until then."""
 
 _ENVIRONMENT = re.compile(r"\$\{env:([^}]*)\}")
 _NAME = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9_])?$"
@@ -72,6 +68,15 @@ class Settings:
     def severities(self) -> dict[str, Mapping[str, str]]:
         """Service → severity of the alert → the service's own word for it."""
         return {name: service.severities for name, service in self.services.items()}
+
+    @property
+    def service_guards(self) -> dict[str, list[dict[str, Any]]]:
+        """Service → the guards that stand before each of its rules."""
+        return {
+            name: [{"budget": {"runs": budget.runs, "settle": format_duration(budget.settle)}}]
+            for name, service in self.services.items()
+            if (budget := service.disruption_budget) is not None
+        }
 
     @property
     def checkpoint_file(self) -> FilePath | None:
@@ -162,9 +167,7 @@ class _Reading:
         try:
             form = SettingsFile.model_validate(data)
         except ValidationError as error:
-            self.problems += model_problems(
-                self.document, (), SettingsFile, error, later=LATER, later_id="settings/later"
-            )
+            self.problems += model_problems(self.document, (), SettingsFile, error)
         targets = self._targets(data.get("targets"))
         self._guards(data.get("guards"))
         self._escalations(data, targets)

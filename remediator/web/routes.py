@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, changes, escalations, events, money, rules, runs, shapes, status
+from remediator.web import audit, changes, escalations, events, guards, money, rules, runs, shapes, status
 from remediator.web.call import Call
 from remediator.web.service import Role
 
@@ -110,6 +110,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_API}/resume", "resume", rules.resume, shapes.PauseList,
         role=Role.OPERATOR, takes=shapes.ScopedResume, refusals=(400, 404),
+    ),
+    Route("GET", f"{_API}/guards", "listGuardStates", guards.list_states, shapes.GuardStateList),
+    Route(
+        "POST", f"{_API}/guards/{{name}}/release", "releaseGuard", guards.release, shapes.GuardStateList,
+        role=Role.OPERATOR, takes=shapes.GuardRelease, refusals=(400, 404),
     ),
     Route(
         "GET", f"{_API}/audit", "listAudit", audit.list_records, shapes.RecordList,

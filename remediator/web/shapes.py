@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from remediator.audit import AuditRecord
 from remediator.clock import Duration, format_instant
+from remediator.facts import GuardState
 from remediator.incident import Incident
 from remediator.redact import redact
 from remediator.rule import Mode, Rule
@@ -18,6 +19,9 @@ from remediator.store import Approval, EffectRow, Pause
 
 Text = Annotated[str, Field(max_length=2000)]
 Scope = Annotated[str, Field(pattern=r"^(global|(rule|target):[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$")]
+GuardScope = Annotated[
+    str, Field(pattern=r"^(|global|(rule|target):[A-Za-z0-9][A-Za-z0-9_.-]{0,127}|incident:[0-9a-f]{1,128})$")
+]
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
@@ -63,6 +67,13 @@ class ScopedResume(ResumeRequest):
     """The end of a pause of everything, of a rule or of a target."""
 
     scope: Scope = Field(default="global", description="global, rule:NAME or target:NAME.")
+
+
+class GuardRelease(Request):
+    """A person's word that what a guard holds is to go on."""
+
+    scope: GuardScope = Field(default="", description="global, rule:NAME or target:NAME; all that is open if absent.")
+    reason: Text = Field(min_length=1, description="Why; kept in the audit.")
 
 
 class AcceptLoss(Request):
@@ -208,6 +219,23 @@ class PauseView(TypedDict):
     actor: str
     since: Instant
     until: Instant | None
+
+
+class GuardStateView(TypedDict):
+    """What a guard holds until it is over or released: an open breaker, a storm that is on."""
+
+    guard: str
+    scope: str
+    since: Instant
+    until: Instant | None
+    why: str
+
+
+class GuardStateList(TypedDict):
+    """What guards hold now."""
+
+    items: list[GuardStateView]
+    next: str | None
 
 
 class RuleBrief(TypedDict):
@@ -442,6 +470,17 @@ def show_incident(incident: Incident) -> IncidentView:
             }
             for member in incident.members.values()
         ],
+    }
+
+
+def show_guard_state(state: GuardState) -> GuardStateView:
+    """What a guard holds, for the API."""
+    return {
+        "guard": state.guard,
+        "scope": state.scope,
+        "since": format_instant(state.since),
+        "until": instant(state.until),
+        "why": state.why,
     }
 
 

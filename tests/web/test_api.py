@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from remediator.audit import AuditRecord, Entry, verify
+from remediator.facts import GuardState
 from remediator.rule import Mode
 from remediator.web import shapes
 from tests.web.site import DIGEST, TOKENS, Site, StartSite, asked, delivery, users
@@ -423,3 +424,23 @@ async def test_secrets_in_labels_are_not_shown(site: Site) -> None:
     run_id = await _run(site, auth="Bearer abcdefgh12345678")
     _, run = await site.get(f"/api/v1/runs/{run_id}")
     assert run["incident"]["labels"]["auth"] == "Bearer [redacted]"
+
+
+async def test_what_guards_hold_is_shown_and_released(site: Site) -> None:
+    """A storm is listed, counted in the metrics, and released once with a reason; then there is nothing to release."""
+    path, now = "/api/v1/guards", site.service.clock.now()
+    assert (await site.get(path))[1] == {"items": [], "next": None}
+    await site.service.store.open_guard(GuardState("storm", "global", True, now, now + 60, "12 new", "remediator"))
+    status, states = await site.get(path)
+    assert status == 200
+    _conforms(shapes.GuardStateList, states)
+    assert [(item["guard"], item["scope"], item["why"]) for item in states["items"]] == [("storm", "global", "12 new")]
+    assert b'remediator_guards_open{guard="storm"} 1.0' in site.service.metrics.render()
+    assert (await site.post(f"{path}/storm/release", json={}))[0] == 400
+    assert (await site.post(f"{path}/storm/release", json={"reason": "x", "scope": "everything"}))[0] == 400
+    assert (await site.post(f"{path}/breaker/release", json={"reason": "x"}))[0] == 404
+    assert (await site.post(f"{path}/storm/release", json={"reason": "looked"}))[1]["items"] == []
+    assert b'remediator_guards_open{guard="storm"} 0.0' in site.service.metrics.render()
+    assert (await site.post(f"{path}/storm/release", json={"reason": "looked"}))[0] == 404
+    assert site.service.woken == 1
+    assert (await site.events())[-2:] == ["guard.opened", "guard.released"]
