@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from remediator.cli._client import Client, server_options
-from remediator.cli._output import limit_option, line, output_option, print_data, print_list
+from remediator.cli._output import limit_option, line, output_option, print_data, print_list, short
 from remediator.cli.pause import body_of, for_option, reason_option, say
 
 
@@ -52,7 +53,7 @@ def _mode(item: Any) -> str:
 @output_option
 @server_options
 def get(name: str, output: str, url: str | None, token_file: str | None) -> None:
-    """One rule in force, as it was written."""
+    """One rule in force, as it was written, and what became of its runs."""
     found = Client(url, token_file).get("api", "v1", "rules", name)
     if output == "name":
         click.echo(found["name"])
@@ -69,8 +70,33 @@ def get(name: str, output: str, url: str | None, token_file: str | None) -> None
         line("Digest", found["digest"])
         if found["paused"]:
             line("Paused", f"{found['paused']['reason']} (by {found['paused']['actor']})")
+        _tally(found["tally"])
         click.echo()
         print_data(found["rule"], "yaml")
+
+
+def _tally(tally: Mapping[str, Any]) -> None:
+    """What an observed rule would have done, and what an acting one has."""
+    line("Matched", f"{tally['matched']} problems" + (f" since {short(tally['since'])}" if tally["since"] else ""))
+    if tally["would_have_acted"]:
+        alone = f"{tally['self_resolved']} of them went away without this rule"
+        half = f", half of those within {tally['self_resolved_after']}" if tally["self_resolved"] else ""
+        line("Would act", f"{tally['would_have_acted']} times; {alone}{half}")
+    if tally["verified_fixed"]:
+        line("Fixed", f"{tally['verified_fixed']}, verified, half of them within {tally['verified_fixed_after']}")
+    for title, key, told in (
+        ("Done", "done", "acted, and nobody asked whether it helped"),
+        ("Idle", "nothing_to_do", "found that there was nothing to do"),
+        ("Ineffective", "ineffective", "acted, and the problem was still there"),
+        ("Failed", "failed", "failed in another way"),
+        ("Denied", "denied", "were not allowed to act"),
+        ("Needs human", "needs_human", "wait for a person"),
+        ("Expired", "expired", "came too late"),
+        ("Cancelled", "cancelled", "ended before they acted"),
+        ("Live", "live", "go on"),
+    ):
+        if tally[key]:
+            line(title, f"{tally[key]} {told}")
 
 
 @rule.command()

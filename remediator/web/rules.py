@@ -17,6 +17,7 @@ from remediator.web.shapes import (
     ScopedResume,
     show_pause,
     show_rule,
+    show_tally,
 )
 
 _log = logger("web")
@@ -37,11 +38,12 @@ async def list_rules(call: Call) -> web.Response:
 
 
 async def get_rule(call: Call) -> web.Response:
-    """One rule in force, as it was written."""
+    """One rule in force, as it was written, and what became of its runs."""
     call.know()
     rule = _rule(call)
     body = rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return answer({**_shown(call, rule, await _pauses(call)), "rule": body})
+    tally = show_tally(await call.service.store.tally(rule.name))
+    return answer({**_shown(call, rule, await _pauses(call)), "rule": body, "tally": tally})
 
 
 async def pause_rule(call: Call) -> web.Response:

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from remediator.audit import AuditRecord
-from remediator.clock import Duration, format_instant
+from remediator.clock import Duration, format_duration, format_instant
 from remediator.facts import GuardState
 from remediator.incident import Incident
 from remediator.redact import redact
 from remediator.rule import Mode, Rule
 from remediator.run import Kind, Run, State
-from remediator.store import Approval, EffectRow, Pause
+from remediator.store import Approval, EffectRow, Pause, Tally
 
 Text = Annotated[str, Field(max_length=2000)]
 Scope = Annotated[str, Field(pattern=r"^(global|(rule|target):[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$")]
@@ -255,10 +255,39 @@ class RuleBrief(TypedDict):
     paused: PauseView | None
 
 
+class TallyView(TypedDict):
+    """What became of the newest runs of a rule (5,000 at most), one for each problem that it answered."""
+
+    matched: int
+    would_have_acted: int
+    """Observed only."""
+    self_resolved: int
+    """Of those: problems that went away without this rule."""
+    self_resolved_after: str | None
+    """Median of how long those problems lasted, such as 12m."""
+    verified_fixed: int
+    """It acted, and the problem was seen to be gone."""
+    verified_fixed_after: str | None
+    """Median of how long those problems lasted, until that was seen."""
+    done: int
+    """It acted, and nobody asked whether that helped."""
+    nothing_to_do: int
+    ineffective: int
+    """It acted, and the problem was still there."""
+    failed: int
+    denied: int
+    expired: int
+    cancelled: int
+    needs_human: int
+    live: int
+    since: Instant | None
+
+
 class RuleView(RuleBrief):
-    """A rule in force as it was written."""
+    """A rule in force as it was written, and what became of its runs."""
 
     rule: Mapping[str, Any]
+    tally: TallyView
 
 
 class RecordView(TypedDict):
@@ -500,6 +529,32 @@ def show_rule(rule: Rule, file: str, mode_max: Mode, pause: Pause | None) -> Rul
         "file": file,
         "paused": show_pause(pause) if pause is not None else None,
     }
+
+
+def show_tally(tally: Tally) -> TallyView:
+    """What became of the runs of a rule."""
+    return {
+        "matched": tally.matched,
+        "would_have_acted": tally.observed,
+        "self_resolved": tally.self_resolved,
+        "self_resolved_after": _length(tally.self_resolved_after),
+        "verified_fixed": tally.fixed,
+        "verified_fixed_after": _length(tally.fixed_after),
+        "done": tally.done,
+        "nothing_to_do": tally.nothing_to_do,
+        "ineffective": tally.ineffective,
+        "failed": tally.failed,
+        "denied": tally.denied,
+        "expired": tally.expired,
+        "cancelled": tally.cancelled,
+        "needs_human": tally.needs_human,
+        "live": tally.live,
+        "since": instant(tally.since),
+    }
+
+
+def _length(seconds: float | None) -> str | None:
+    return None if seconds is None else format_duration(max(0.0, float(round(seconds))))
 
 
 def show_pause(pause: Pause) -> PauseView:

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from remediator.audit import Entry
+from remediator.run import State
 from tests.cli.conftest import Cli
-from tests.web.site import Site
+from tests.web.site import Site, delivery
 
 
 async def test_rules_are_listed_and_described(ask: Cli) -> None:
@@ -21,6 +23,22 @@ async def test_rules_are_listed_and_described(ask: Cli) -> None:
     assert json.loads((await ask("rule", "get", "watch-only", "-o", "json")).out)["mode"] == "observe"
     said = await ask("rule", "get", "watch-onyl")
     assert (said.code, said.err) == (1, 'Error: no rule is named "watch-onyl"\n')
+
+
+async def test_a_rule_says_what_it_would_have_done(ask: Cli, site: Site) -> None:
+    """Observed runs teach: how often the rule would have acted, and how often that was not needed."""
+    await site.post("/api/v1/alertmanager", json=delivery(("Other", {"n": "1"}), ("Other", {"n": "2"})))
+    store, now = site.service.store, site.service.clock.now()
+    for claim in await store.claim("worker", 30, 2):
+        after = claim.run.move(State.OBSERVED, "observe", "would have done: pause", now=now)
+        await store.save(after, Entry(event="run.observed", actor="remediator", run_id=after.id))
+    await site.post("/api/v1/alertmanager", json=delivery(("Other", {"n": "1"}), status="resolved"))
+    tally = json.loads((await ask("rule", "get", "watch-only", "-o", "json")).out)["tally"]
+    assert (tally["matched"], tally["would_have_acted"], tally["self_resolved"]) == (2, 2, 1)
+    assert tally["self_resolved_after"] == "23m5s"
+    out = (await ask("rule", "get", "watch-only")).out
+    assert "2 times; 1 of them went away without this rule, half of those within 23m5s" in out
+    assert "0 problems\n" in (await ask("rule", "get", "minting-queue-backlog")).out
 
 
 async def test_a_rule_is_paused_and_resumed(ask: Cli, site: Site) -> None:
