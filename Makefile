@@ -6,13 +6,15 @@ PYTEST_ARGS ?=
 ARGS ?=
 SEEDS ?= 1000
 FROM ?= 0
+MONEY_SEEDS ?= 1000000
+ROUNDS ?= 200
 
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-kubernetes check format bench chaos sim lock servers clean
+.PHONY: help demo test test-kubernetes check format bench chaos sim money-sim money-kill lock servers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +47,12 @@ chaos: $(VENV)/.dev servers ## Ten minutes of faults on three replicas (ARGS='--
 
 sim: $(VENV)/.dev ## Seeded histories of the whole core under faults (SEEDS=100000 FROM=0; SEEDS=1 tells one)
 	$(bin)/python -m tests.simulation --from $(FROM) --seeds $(SEEDS) $(ARGS)
+
+money-sim: $(VENV)/.dev ## A million seeded disasters of payments (MONEY_SEEDS=1000000 FROM=0)
+	$(bin)/python -m tests.money $(MONEY_SEEDS) $(FROM)
+
+money-kill: $(VENV)/.dev ## The service killed while it pays, on a real virtual machine of Solana (ROUNDS=200)
+	$(bin)/python -m tests.money.kill $(ROUNDS)
 
 lock: $(VENV)/.dev ## Pin the dependencies of pyproject.toml anew (LOCK_ARGS=--upgrade for newest versions)
 	scripts/lock $(bin)/python $(LOCK_ARGS)
