@@ -33,6 +33,7 @@ from remediator.store import (
     Tally,
 )
 from remediator.stores import (
+    _decide,
     _postgres_facts,
     _postgres_intake,
     _postgres_migrate,
@@ -40,8 +41,8 @@ from remediator.stores import (
     _postgres_people,
     _postgres_retention,
     _postgres_runs,
-)
     _tally,
+)
 from remediator.stores._gather import Gatherer
 from remediator.stores._postgres_connect import Address
 from remediator.stores._postgres_database import Database, Name
@@ -225,7 +226,9 @@ class PostgresStore:
 
     async def save(self, run: Run, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Write a moved run with its entries. Raises Lost."""
-        return await self._write(lambda transaction: _postgres_runs.save(transaction, run, entries, follow))
+        # Who resumes wakes what is held by then: it and a run that is just going to be held wait for each other.
+        pauses = [_postgres_people.PAUSES] if _decide.waits_for_resume(run) else []
+        return await self._write(lambda t: _postgres_runs.save(t, run, entries, follow), shared=pauses)
 
     async def licence(self, request: LicenceRequest) -> Licence | Refusal:
         """The licence transaction. Raises Lost."""
@@ -347,9 +350,6 @@ class PostgresStore:
         sql = f"SELECT {INCIDENT} FROM incident WHERE id = ANY($1::text[])"  # noqa: S608
         return {row[0]: read_incident(row) for row in await self._read(lambda s: s.all(sql, sorted(ids)))}
 
-    # people ----------------------------------------------------------------------------------------------------------
-
-    async def ask(self, run: Run, approval: Approval, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
     async def tally(self, rule: str) -> Tally:
         """What became of the newest runs of a rule."""
         sql = (
@@ -360,6 +360,9 @@ class PostgresStore:
         )
         return _tally.tally(await self._read(lambda s: s.all(sql, _tally.LOOKED, rule, _tally.RUNS)))
 
+    # people ----------------------------------------------------------------------------------------------------------
+
+    async def ask(self, run: Run, approval: Approval, *entries: Entry, follow: Sequence[Run] = ()) -> Run:
         """Hold a run and ask people. Raises Lost."""
         return await self._write(lambda t: _postgres_people.ask(t, run, approval, entries, follow))
 
