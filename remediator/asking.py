@@ -35,6 +35,9 @@ _GUARD_SECONDS = 10.0
 class Asking(Preparing):
     """The room in which somebody may say no."""
 
+    held_about = ""
+    """What holds this run and many others at once, such as one storm: people are called once about it."""
+
     async def _may_we(self, plan: Plan, mode: Mode, ready: Ready, last: int) -> GuardContext:
         """Ask the guards, and people about the steps up to ``last``. Returns when nobody says no."""
         asks = mode is Mode.APPROVE or plan.approval is not None
@@ -55,6 +58,7 @@ class Asking(Preparing):
                 asking = guard if asking is None or guard.needed > asking.needed else asking
             elif verdict.decision is Decision.HOLD:
                 until = await self._paused_until() if isinstance(guard, PauseGuard) else verdict.until
+                self.held_about = verdict.about
                 await self.hold(verdict.reason, verdict.message, until)
         if asking is not None:
             await self._ask_people(plan, ready, last, asking, approval)

@@ -29,7 +29,7 @@ from remediator.store import Approval
 
 _log = structlog.get_logger("remediator.escalation")
 
-_OURS = frozenset({"condition", "if", "mode"})
+_OURS = frozenset({"condition", "if", "mode", "rejected"})
 """Reasons of a denied run that its rule or the operator meant: nobody is needed."""
 _BACKOFF, _SLOWEST = 10.0, 600.0
 _AGAIN = 60.0
@@ -45,6 +45,14 @@ def called(line: Moves, rule: Rule | None, to: State, reason: str) -> Sequence[R
         return ()
     origin = {"state": to.value, "reason": reason, "open": line.incident.open, "question": ""}
     return _begin(line, rule, rule.escalate, line.run.id, origin)
+
+
+def held(line: Moves, rule: Rule | None, reason: str, about: str) -> Sequence[Run]:
+    """The escalation that follows when a guard holds runs until people have looked: one, however many it holds."""
+    if rule is None or not rule.escalate or not about:
+        return ()
+    origin = {"state": State.HELD.value, "reason": reason, "open": True, "question": ""}
+    return _begin(line, rule, rule.escalate, about, origin)
 
 
 def asked(line: Moves, rule: Rule, approval: Approval) -> Sequence[Run]:

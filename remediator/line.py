@@ -317,6 +317,8 @@ class Line(Closing):
     def follow(self, to: State, reason: str, message: str) -> Sequence[Run]:
         """People are called when the run ends so that they are needed."""
         rule = self.plan.rule if hasattr(self, "plan") else self.world.rules.get(self.run.rule)
+        if to is State.HELD:
+            return escalating.held(self, rule, reason, self.held_about)
         return escalating.called(self, rule, to, reason)
 
     def question(self, approval: Approval) -> Sequence[Run]:

@@ -410,3 +410,57 @@ async def test_people_are_called_once_for_a_run() -> None:
         run = await escalation(h, origin)
         assert (await h.events(run.id))[:2] == ["escalation.begun", "run.resumed"]
         assert run.about == origin
+
+
+async def test_a_crash_while_a_message_is_sent_sends_it_again_under_its_key() -> None:
+    """Nobody knows whether it arrived: the next owner sends it again, with the same key and the same words."""
+    async with called() as h:
+        phone = h.places["phone"].outside
+        phone.faults.append("no answer")
+        origin, _ = await _failed(h)
+        await asyncio.sleep(1)
+        await h.worker.drain(0.0)
+        (effect,) = await h.store.effects((await escalation(h, origin)).id)
+        assert effect.state == "intent"
+        h.worker = h.new_worker("second")
+        h.worker.start()
+        await asyncio.sleep(2 * MINUTE)
+        assert [who for _, who in said()] == ["oncall", "oncall"]
+        assert list(phone.keys.values()) == [1]
+        assert [each.state for each in await h.store.effects(effect.run_id)] == ["unknown", "done"]
+        assert (await escalation(h, origin)).progress["sends"][0]["state"] == "sent"
+
+
+# held until people have looked ----------------------------------------------------------------------------------------
+
+
+async def test_a_storm_pages_once() -> None:
+    """A thousand alerts in ten seconds hold a thousand runs; people are called about the storm, and once."""
+    guards = [{"storm": {}}]
+    async with called(more_guards=guards, backlog=5000, drop=(), concurrency=100) as h:
+        for n in range(0, 1000, 100):
+            await h.post(*(h.alert(severity="critical", n=str(m)) for m in range(n, n + 100)))
+            await asyncio.sleep(1)
+        await asyncio.sleep(30)
+        assert len([effect for effect in h.effects if effect.target == "here"]) <= 3
+        assert [who for _, who in said()] == ["oncall"]
+        (run,) = await h.store.runs(kinds=(Kind.ESCALATION,), about="storm:")
+        assert run.progress["origin"]["reason"] == "storm"
+
+
+async def test_what_never_helps_is_not_done_for_ever_and_one_page_tells_so() -> None:
+    """kubernaut #214, #1090: 39 identical remediations in a row, each "completed". Here the third in vain is the last."""
+    guards = [{"breaker": {}}]
+    async with called({"uses": "place.tell", "target": "phone", "with": {"thing": "oncall"}}, more_guards=guards) as h:
+        for _ in range(6):
+            origin = await h.fire(severity="critical")
+            await h.state(origin, State.FAILED, State.HELD)
+            while (await h.store.run(origin)).reason not in ("ineffective", "breaker"):
+                await asyncio.sleep(5)
+            h.places["here"].outside.values["workers"] = 0
+            await h.resolve(severity="critical")
+            await asyncio.sleep(120)
+        assert len([effect for effect in h.effects if effect.target == "here"]) == 3
+        (held,) = await h.store.runs(kinds=(Kind.ESCALATION,), about="breaker:")
+        assert held.progress["origin"]["reason"] == "breaker"
+        assert len(said()) == 4, "each failure, and the breaker once"
