@@ -436,7 +436,7 @@ async def test_a_crash_while_a_message_is_sent_sends_it_again_under_its_key() ->
 
 async def test_a_storm_pages_once() -> None:
     """A thousand alerts in ten seconds hold a thousand runs; people are called about the storm, and once."""
-    guards = [{"storm": {}}]
+    guards: list[dict[str, Any]] = [{"storm": {}}]
     async with called(more_guards=guards, backlog=5000, drop=(), concurrency=100) as h:
         for n in range(0, 1000, 100):
             await h.post(*(h.alert(severity="critical", n=str(m)) for m in range(n, n + 100)))
@@ -450,7 +450,7 @@ async def test_a_storm_pages_once() -> None:
 
 async def test_what_never_helps_is_not_done_for_ever_and_one_page_tells_so() -> None:
     """kubernaut #214, #1090: 39 identical remediations in a row, each "completed". Here the third in vain is the last."""
-    guards = [{"breaker": {}}]
+    guards: list[dict[str, Any]] = [{"breaker": {}}]
     async with called({"uses": "place.tell", "target": "phone", "with": {"thing": "oncall"}}, more_guards=guards) as h:
         for _ in range(6):
             origin = await h.fire(severity="critical")
