@@ -139,6 +139,10 @@ class Wire:
             await writer.wait_closed()
 
 
+WIRES: list[Wire] = []
+"""Those that run now, so that whoever wants to see what left can look."""
+
+
 @contextlib.asynccontextmanager
 async def wire(answer: Callable[[Received], bytes | None] | None = None) -> AsyncIterator[Wire]:
     """A running ``Wire``."""
@@ -147,9 +151,11 @@ async def wire(answer: Callable[[Received], bytes | None] | None = None) -> Asyn
         it.answer = answer
     server = await asyncio.start_server(it.serve, "127.0.0.1", 0, limit=2**22)
     it.port = server.sockets[0].getsockname()[1]
+    WIRES.append(it)
     try:
         yield it
     finally:
+        WIRES.remove(it)
         server.close()
         await server.wait_closed()
         if it.tasks:

@@ -69,12 +69,12 @@ class SetEnv(Action[ComposeTarget]):
         if not self.recreate:
             return []
         found = await (await target.engine()).containers()
-        outdated = []
-        for service in self.recreate:
-            wanted = await _cli.config_hash(target, service)
-            if any(each.hash != wanted for each in of_service(found, service)):
-                outdated.append(service)
-        return outdated
+        mine = {service: of_service(found, service) for service in self.recreate}
+        return [
+            service
+            for service, containers in mine.items()
+            if {each.hash for each in containers} != {await _cli.config_hash(target, service)}
+        ]
 
     def _refuse_others(self, current: str | None) -> None:
         """Raises PermanentError if the value is no longer the one that our change left."""
@@ -89,7 +89,9 @@ class SetEnv(Action[ComposeTarget]):
         """The value now and wanted, and the services whose containers do not have it."""
         current = await asyncio.to_thread(_envfile.read, self._path(target), self.variable)
         self._refuse_others(current)
-        pending = await self._outdated(target) if current == self.value else list(self.recreate)
+        # Asked in any case: a service that is not there must be found before the file is written.
+        outdated = await self._outdated(target)
+        pending = outdated if current == self.value else list(self.recreate)
         what = "unset" if self.value is None else f"set to {self.value}"
         return Change(
             summary=f"{self.variable} in {self.file}: {what}; recreate {', '.join(self.recreate) or 'nothing'}"[:500],

@@ -14,7 +14,8 @@ from tests.integrations.arrangements import Stage
 @asynccontextmanager
 async def command_run(directory: Path) -> AsyncIterator[Stage]:
     """A command that adds a line to a file."""
-    program = {"argv": ["/bin/sh", "-c", 'echo "$1" >> done', "sh", "{word}"], "parameters": {"word": {}}}
+    script = 'printf "%s\\0" "$@" >> left; echo >> done'
+    program = {"argv": ["/bin/sh", "-c", script, "sh", "{word}"], "parameters": {"word": {}}}
     target = CommandTarget.model_validate(
         {
             "directory": str(directory),
@@ -27,8 +28,15 @@ async def command_run(directory: Path) -> AsyncIterator[Stage]:
         done = directory / "done"
         return len(done.read_text().splitlines()) if done.exists() else 0
 
+    def left() -> list[str]:
+        """The arguments that the program itself saw."""
+        path = directory / "left"
+        if not path.exists():
+            return []
+        return path.rename(directory / "seen").read_text().split("\0")
+
     action = Run(command="note", parameters={"word": "hello"})
-    yield Stage(action=action, target=target, effects=effects, converges=False)
+    yield Stage(action=action, target=target, effects=effects, converges=False, left=left)
     await target.close()
 
 

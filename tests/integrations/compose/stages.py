@@ -21,6 +21,7 @@ from remediator.integrations.compose.stop import Stop
 from tests.integrations.arrangements import Stage
 from tests.integrations.compose.engine import engine
 
+PERMIT = {"actions": ["compose.*"], "services": ["worker", "*"], "variables": ["DB_MAX_CONNECTIONS"]}
 ORDER = {"startup": [{"name": "all", "services": ["worker"], "within": "20s"}]}
 
 
@@ -35,7 +36,7 @@ def _stage(
         with it.project() as project:
             project.create("worker", start=running)
             since = time.time()
-            target = project.target(**ORDER)
+            target = project.target(**ORDER, permit=PERMIT)
             yield Stage(
                 action=action,
                 target=target,
@@ -53,12 +54,21 @@ async def set_env(directory: Path) -> AsyncIterator[Stage]:
     with engine().project() as project:
         file = project.directory / ".env"
         file.write_text("A=1\nDB_MAX_CONNECTIONS=10\n")
-        target = project.target()
+        target = project.target(permit=PERMIT)
+        seen = [file.read_text()]
+
+        def left() -> list[Any]:
+            """The variables of the file as Compose reads them, if it was written."""
+            text, before = file.read_text(), seen.pop()
+            seen.append(text)
+            return [line.split("=", 1) for line in text.splitlines()] if text != before else []
+
         yield Stage(
             action=SetEnv(variable="DB_MAX_CONNECTIONS", value="50"),
             target=target,
             effects=lambda: int(file.read_text() != "A=1\nDB_MAX_CONNECTIONS=10\n"),
             converges=True,
+            left=left,
         )
         await target.close()
 

@@ -81,6 +81,17 @@ async def test_done_again_after_a_crash_it_goes_on_where_it_was() -> None:
         await broken.close()
 
 
+async def test_a_service_that_is_not_there_is_found_before_the_file_is_written() -> None:
+    """One wrong name among the services, and nothing happens at all."""
+    with engine().project() as project:
+        project.create("worker")
+        target = project.target()
+        with pytest.raises(PermanentError, match='no container of a service "nothing"'):
+            await _diff(target, SetEnv(variable=NAME, value="50", recreate=["worker", "nothing"]))
+        assert (project.directory / ".env").read_text() == ""
+        await target.close()
+
+
 async def test_somebody_elses_value_is_left_alone(tmp_path: Path) -> None:
     """Acting compares with what was shown, and taking back with what was left; another value is refused."""
     target = ComposeTarget(project="p", directory=str(tmp_path))

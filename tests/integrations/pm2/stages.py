@@ -10,8 +10,13 @@ from remediator.integrations.pm2.restart import Restart
 from remediator.integrations.pm2.scale import Scale
 from remediator.integrations.pm2.start import Start
 from remediator.integrations.pm2.stop import Stop
+from remediator.integrations.pm2.target import Pm2Target
 from tests.integrations.arrangements import Stage
 from tests.integrations.pm2.daemon import daemon
+
+
+def _target(name: str) -> Pm2Target:
+    return daemon().target(permit={"actions": ["pm2.*"], "processes": [name]})
 
 
 @asynccontextmanager
@@ -22,7 +27,7 @@ async def restart(directory: Path) -> AsyncIterator[Stage]:
         before = it.starts(name)
         yield Stage(
             action=Restart(process=name),
-            target=it.target(),
+            target=_target(name),
             effects=lambda: it.starts(name) - before,
             converges=False,
         )
@@ -36,7 +41,7 @@ async def scale(directory: Path) -> AsyncIterator[Stage]:
         before = it.starts(name)
         yield Stage(
             action=Scale(process=name, at_least=2, max=4),
-            target=it.target(),
+            target=_target(name),
             effects=lambda: it.starts(name) - before,
             converges=True,
         )
@@ -49,7 +54,7 @@ async def stop(directory: Path) -> AsyncIterator[Stage]:
     with it.process() as name:
         before = it.stops(name)
         yield Stage(
-            action=Stop(process=name), target=it.target(), effects=lambda: it.stops(name) - before, converges=True
+            action=Stop(process=name), target=_target(name), effects=lambda: it.stops(name) - before, converges=True
         )
 
 
@@ -60,7 +65,7 @@ async def start(directory: Path) -> AsyncIterator[Stage]:
     with it.process(stopped=True) as name:
         before = it.starts(name)
         yield Stage(
-            action=Start(process=name), target=it.target(), effects=lambda: it.starts(name) - before, converges=True
+            action=Start(process=name), target=_target(name), effects=lambda: it.starts(name) - before, converges=True
         )
 
 
