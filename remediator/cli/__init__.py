@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo", "Show the whole loop on this machine, without any set-up."),
     "check": ("check", "Check rules or settings without doing anything."),
     "match": ("match", "Which rules answer an alert, and why the others do not."),
+    "why": ("why", "Why a run did what it did, or what became of an alert."),
     "run": ("run", "List, look at, approve, reject and cancel runs."),
     "change": ("change", "List temporary changes, put them back now, make them permanent."),
     "rule": ("rule", "List, look at, pause and resume rules."),

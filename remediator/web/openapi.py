@@ -25,6 +25,10 @@ QUERY: dict[str, dict[str, Any]] = {
         "schema": {"type": "array", "items": {"type": "string", "enum": [kind.value for kind in Kind]}},
         "description": "Runs of these kinds instead of those that carry out rules; may stand several times.",
     },
+    "label": {
+        "schema": {"type": "array", "items": _TEXT},
+        "description": "A label of the alert as name=value; at least one, may stand several times.",
+    },
     "rule": {"schema": _TEXT, "description": "Only this rule."},
     "incident": {"schema": _TEXT, "description": "Only this incident, by id."},
     "run": {"schema": _TEXT, "description": "Only this run, by id."},

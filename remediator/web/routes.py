@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, changes, escalations, events, guards, money, rules, runs, shapes, status
+from remediator.web import audit, changes, escalations, events, guards, money, rules, runs, shapes, status, why
 from remediator.web.call import Call
 from remediator.web.service import Role
 
@@ -61,6 +61,8 @@ ROUTES: tuple[Route, ...] = (
         "POST", f"{_API}/runs/{{id}}/acknowledge", "acknowledgeRun", escalations.acknowledge_run,
         escalations.EscalationList, role=Role.OPERATOR, takes=escalations.Acknowledge, refusals=(400, 404, 409),
     ),
+    Route("GET", f"{_API}/runs/{{id}}/why", "whyRun", why.why_run, why.RunStory, refusals=(404,)),
+    Route("GET", f"{_API}/why", "whyAlert", why.why_alert, why.AlertStory, query=why.ALERT_FILTERS, refusals=(400,)),
     Route(
         "GET", f"{_API}/changes", "listChanges", changes.list_changes, changes.ChangeList,
         query=changes.CHANGE_FILTERS, refusals=(400,),

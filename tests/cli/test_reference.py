@@ -12,7 +12,7 @@ from remediator.cli import main
 from remediator.web.routes import ROUTES, WEBHOOK
 
 ROOT = Path(__file__).parent.parent.parent
-OURS = ("serve", "run", "change", "rule", "pause", "resume", "audit", "version")
+OURS = ("serve", "run", "why", "change", "rule", "pause", "resume", "audit", "version")
 """Commands whose options stand on the page; the others are described beside what they check."""
 SHARED = {"--help", "--remediator.url", "--token-file", "--output", "--limit", "-o", "-h"}
 

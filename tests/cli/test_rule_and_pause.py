@@ -29,7 +29,8 @@ async def test_a_rule_says_what_it_would_have_done(ask: Cli, site: Site) -> None
     """Observed runs teach: how often the rule would have acted, and how often that was not needed."""
     await site.post("/api/v1/alertmanager", json=delivery(("Other", {"n": "1"}), ("Other", {"n": "2"})))
     store, now = site.service.store, site.service.clock.now()
-    for claim in await store.claim("worker", 30, 2):
+    for _ in range(2):  # They act on one target, so one after the other.
+        (claim,) = await store.claim("worker", 30, 2)
         after = claim.run.move(State.OBSERVED, "observe", "would have done: pause", now=now)
         await store.save(after, Entry(event="run.observed", actor="remediator", run_id=after.id))
     await site.post("/api/v1/alertmanager", json=delivery(("Other", {"n": "1"}), status="resolved"))

@@ -57,7 +57,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 async def test_every_parameter_is_taken_where_it_is_described(site: Site) -> None:
     """No route describes a query parameter that its handler would refuse as unknown."""
-    samples = {"state": "held", "kind": "revert"}
+    samples = {"state": "held", "kind": "revert", "label": "a=b"}
     samples |= {"limit": "1", "open": "true", "order": "asc", "format": "csv", "cursor": ""}
     samples |= {"records": "0", "head": "0" * 64}
     for route in ROUTES:
