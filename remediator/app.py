@@ -232,6 +232,12 @@ class Application:
         """The targets in force."""
         return self._loaded.world.targets
 
+    @property
+    def slack_apps(self) -> Sequence[SlackTarget]:
+        """The Slack apps in force in which people may answer questions."""
+        apps = [target for target in self.targets.values() if isinstance(target, SlackTarget)]
+        return [app for app in apps if app.signing_secret_file is not None]
+
     def ready(self) -> tuple[bool, Mapping[str, Any]]:
         """Whether deliveries can be committed and runs carried out."""
         parts = {
@@ -382,11 +388,10 @@ class Application:
         """Listen to what people press in Slack, for every app of the targets in force; no longer for those before."""
         for task in self._hearing:
             task.cancel()
-        apps = [target for target in self.targets.values() if isinstance(target, SlackTarget)]
         self._hearing = [
             self._later(SlackAnswers(self, app).socket().for_ever())
-            for app in apps
-            if app.app_token_file is not None and app.signing_secret_file is not None
+            for app in self.slack_apps
+            if app.app_token_file is not None
         ]
 
     async def compare_books(self) -> Sequence[Books]:

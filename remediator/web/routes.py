@@ -77,6 +77,10 @@ ROUTES: tuple[Route, ...] = (
         role=Role.OPERATOR, takes=changes.ChangeWish, refusals=(400, 404, 409),
     ),
     Route(
+        "POST", f"{_API}/slack", "receiveClick", slack.receive_click, "text/plain", role=None,
+        refusals=(400, 401, 413),
+    ),
+    Route(
         "GET", f"{_API}/incidents", "listIncidents", runs.list_incidents, shapes.IncidentList,
         query=runs.INCIDENT_FILTERS, refusals=(400,),
     ),

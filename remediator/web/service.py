@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from remediator.arrival import Receipt
 from remediator.checkpoint import Checkpoint
 from remediator.clock import Clock
+from remediator.integrations.slack.target import SlackTarget
 from remediator.ledger import Books
 from remediator.metrics import Metrics
 from remediator.rule import Mode, Rule
@@ -110,6 +111,11 @@ class Service(Protocol):
     @property
     def targets(self) -> Collection[str]:
         """Names of the targets in force now."""
+        ...
+
+    @property
+    def slack_apps(self) -> Sequence[SlackTarget]:
+        """The Slack apps in which people may answer questions."""
         ...
 
     @property

@@ -6,11 +6,16 @@ the settings know by ``slack_id`` as an approver. The store binds it to the dige
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qs
+
+from aiohttp import web
 
 from remediator.action import canonical_json
 from remediator.audit import Entry
+from remediator.clock import Clock
 from remediator.errors import ActionError, Conflict, NotFound
 from remediator.integrations._client import Unanswered
 from remediator.integrations._secret import read_secret
@@ -18,9 +23,13 @@ from remediator.integrations.slack import _buttons, _mrkdwn
 from remediator.integrations.slack._socket import Socket
 from remediator.integrations.slack.target import SlackTarget
 from remediator.log import logger
+from remediator.web.answers import Refused
+from remediator.web.body import read_body
+from remediator.web.call import Call
 from remediator.web.service import Role, Service, User
 
 _log = logger("web")
+_BODY = 512 * 1024
 _STALE = 300.0
 """Clicks that are older than this many seconds are replays, or were held up: neither counts (Slack's own advice)."""
 
@@ -133,3 +142,41 @@ def _fresh(at: Any, now: float) -> bool:
         return abs(now - float(str(at)[:30])) <= _STALE
     except ValueError:
         return False
+
+
+async def receive_click(call: Call) -> web.Response:
+    """What people press in Slack, where its app sends it to an address (Interactivity) instead of over Socket Mode."""
+    request, service = call.request, call.service
+    body = await read_body(request, _BODY, service.options.body_timeout)
+    app = next((app for app in service.slack_apps if _signed(app, request, body, service.clock)), None)
+    if app is None:
+        raise Refused(401, "signature", "this was not signed by a Slack app of the settings, or too long ago")
+    try:
+        payload = json.loads(parse_qs(body.decode(), max_num_fields=10)["payload"][0])
+    except (ValueError, KeyError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        raise Refused(400, "payload", "the form must have a field payload with a JSON object, as Slack sends it")
+    await SlackAnswers(service, app).clicked(payload)
+    return web.Response(text="")
+
+
+def _signed(app: SlackTarget, request: web.BaseRequest, body: bytes, clock: Clock) -> bool:
+    """Whether Slack signed this for ``app`` within the last five minutes (Slack, "Verifying requests from Slack")."""
+    from slack_sdk.signature import Clock as SlackClock
+    from slack_sdk.signature import SignatureVerifier
+
+    class Ours(SlackClock):
+        def now(self) -> float:
+            return clock.now()
+
+    at = request.headers.get("X-Slack-Request-Timestamp", "")
+    if not at.isascii() or not at.isdigit() or len(at) > 12 or app.signing_secret_file is None:
+        return False
+    try:
+        secret = read_secret(app.signing_secret_file, "signing_secret_file")
+    except ActionError as error:
+        _log.error("clicks in Slack cannot be checked", error=str(error))
+        return False
+    seal = request.headers.get("X-Slack-Signature", "")
+    return bool(seal.isascii() and SignatureVerifier(secret, Ours()).is_valid(body, at, seal))

@@ -20,6 +20,7 @@ from remediator.clock import Clock
 from remediator.errors import InputError
 from remediator.ids import SystemIds
 from remediator.intake import Intake, IntakeRules, intake_rules
+from remediator.integrations.slack.target import SlackTarget
 from remediator.ledger import Books
 from remediator.metrics import Metrics
 from remediator.rulebook import Rulebook, rulebook_from_texts
@@ -57,6 +58,7 @@ class RealService:
         self.metrics = Metrics()
         self.rulebook: Rulebook = rulebook_from_texts([("rules.yaml", RULES)], Catalogue())
         self.targets: Collection[str] = ("minting-api",)
+        self.slack_apps: list[SlackTarget] = []
         self.live = Live(store)
         self.draining = False
         self.woken = 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -242,3 +245,53 @@ async def test_a_vote_counts_although_slack_cannot_show_it(office: Office) -> No
     assert approval is not None
     assert approval.state == "granted"
     assert office.slack.updates == []
+
+
+async def _send(
+    office: Office, payload: Any, *, at: float = 0.0, secret: str = SIGNING, headers: dict[str, str] | None = None
+) -> int:
+    """The status of a click that Slack posts to our address."""
+    body = urlencode({"payload": payload if isinstance(payload, str) else json.dumps(payload)})
+    made = str(int(at or office.now))
+    seal = "v0=" + hmac.new(secret.encode(), f"v0:{made}:{body}".encode(), hashlib.sha256).hexdigest()
+    given = {"X-Slack-Request-Timestamp": made, "X-Slack-Signature": seal} | (headers or {})
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, _ = await office.site.post("/api/v1/slack", data=body, headers=form | given)
+    return status
+
+
+async def test_a_click_may_come_to_our_address_too(office: Office) -> None:
+    """Signed by Slack it is the same vote; without the app in the settings nobody is heard."""
+    run_id, message = await office.question()
+    payload = click(message, ALICE, at=office.now)
+    assert await _send(office, payload) == 401
+    office.site.service.slack_apps = [office.target]
+    assert await _send(office, payload) == 200
+    approval = await office.site.service.store.approval(run_id)
+    assert approval is not None
+    assert [vote["actor"] for vote in approval.votes] == ["user:alice"]
+    assert office.slack.updates[0]["text"] == "Approved by alice."
+
+
+async def test_what_slack_did_not_sign_is_not_heard(office: Office) -> None:
+    """Another secret, another body, an old signature, none, or garbage: 401, and nothing is read of it."""
+    run_id, message = await office.question()
+    office.site.service.slack_apps = [office.target]
+    payload = click(message, ALICE, at=office.now)
+    assert await _send(office, payload, secret="another secret") == 401
+    for at in (office.now - 310, office.now + 310):
+        assert await _send(office, payload, at=at) == 401
+    for headers in ({"X-Slack-Signature": "v0=" + "0" * 64}, {"X-Slack-Signature": ""}, {"X-Slack-Signature": "v0"}):
+        assert await _send(office, payload, headers=headers) == 401
+    for stamp in ("", "yesterday", "1e9", "-1", "9" * 400):
+        assert await _send(office, payload, headers={"X-Slack-Request-Timestamp": stamp}) == 401
+    assert await office.state(run_id) is State.HELD
+
+
+@pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", "[" * 20_000])
+async def test_what_is_signed_and_no_payload_is_refused(office: Office, payload: str) -> None:
+    """A form without a JSON object is the sender's mistake, and the service goes on."""
+    office.site.service.slack_apps = [office.target]
+    assert await _send(office, payload) == 400
+    status, _ = await office.site.post("/api/v1/slack", data=b"x" * 600_000)
+    assert status == 413
