@@ -19,6 +19,7 @@ from remediator.closing import NOT_OURS, Closing
 from remediator.crashpoint import crashpoint
 from remediator.errors import Conflict, InputError, NotFound
 from remediator.guard import GuardContext
+from remediator.guards.approval import Approval as ApprovalGuard
 from remediator.moves import Ending, Over, Stop, Untidy
 from remediator.planning import Plan, Trial, effective_mode
 from remediator.preparing import Ready
@@ -231,7 +232,8 @@ class Line(Closing):
             await self.stop(State.DENIED, "no_way_back", message)
 
     async def _licence(self, mode: Mode, ready: Ready, context: GuardContext) -> Licence:
-        needs_approval = mode is Mode.APPROVE or self.plan.approval is not None
+        asked = any(isinstance(guard, ApprovalGuard) and not guard.excused(context) for _, guard in self.plan.guards)
+        needs_approval = mode is Mode.APPROVE or asked
         if self.plan.final:
             self.progress = {**self.progress, "cleanup": True}
         detail = {

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+import re
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import Field, PrivateAttr, field_validator
 
 from remediator.clock import Duration
+from remediator.expression import Expression, ExpressionError
 from remediator.guard import Guard, GuardContext, Verdict
+
+_READS = frozenset({"probes", "labels", "severity"})
+_PROBE = re.compile(r"\bprobes\s*\.\s*([A-Za-z_]\w*)")
 
 
 class Approval(Guard):
@@ -17,6 +25,22 @@ class Approval(Guard):
 
     needed: int = Field(default=1, description="How many different people must approve.")
     expires: Duration = Field(default=900.0, description="How long the question stays open; the run then expires.")
+    unless: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="CEL over probes, labels and severity: nobody is asked while this is so. What is unknown asks.",
+    )
+
+    _excuse: Expression | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Compile the condition. Raises ValueError with what to write."""
+        if self.unless is not None:
+            try:
+                self._excuse = Expression.compile(self.unless, _READS, probes=self.reads())
+            except ExpressionError as error:
+                raise ValueError(str(error)) from None
 
     @field_validator("needed")
     @classmethod
@@ -32,9 +56,27 @@ class Approval(Guard):
             raise ValueError("an approval that expires at once can never be given; write a time like 15m")
         return seconds
 
+    def reads(self) -> Collection[str]:
+        """The probes that ``unless`` names."""
+        return sorted(set(_PROBE.findall(self.unless or "")))
+
+    def excused(self, context: GuardContext) -> bool:
+        """Whether nobody need be asked now. In mode approve somebody always is."""
+        if self._excuse is None or context.mode == "approve":
+            return False
+        seen = {name: each["value"] for name, each in context.evidence.items() if each.get("ok")}
+        try:
+            return self._excuse.evaluate(
+                {"probes": seen, "labels": dict(context.labels), "severity": context.severity}
+            )
+        except ExpressionError:
+            return False
+
     async def check(self, context: GuardContext) -> Verdict:
         """Allow once approved; until then hold with reason ``approval``."""
         if context.approved:
             return Verdict.allow("approved")
+        if self.excused(context):
+            return Verdict.allow(f"nobody need be asked: {self.unless}")
         people = "somebody" if self.needed == 1 else f"{self.needed} people"
         return Verdict.hold("approval", f"waits for {people} to approve the change")

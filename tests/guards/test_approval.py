@@ -40,3 +40,38 @@ def test_an_approval_of_nobody_is_refused(parameters: dict[str, object]) -> None
     """Nobody, a crowd, no time and misspelt keys are refused when rules load."""
     with pytest.raises(ValidationError):
         Approval.model_validate(parameters)
+
+
+UNLESS = Approval.model_validate({"unless": "probes.spent.value < 4e9 && severity != 'critical'"})
+AUTO = replace(CONTEXT, mode="auto", severity="warning")
+
+
+def _saw(**evidence: object) -> dict[str, object]:
+    return {name: {"ok": value is not None, "value": {"value": value}} for name, value in evidence.items()}
+
+
+@pytest.mark.parametrize(
+    ("context", "decision"),
+    [
+        (replace(AUTO, evidence=_saw(spent=1e9)), Decision.ALLOW),
+        (replace(AUTO, evidence=_saw(spent=5e9)), Decision.HOLD),
+        (replace(AUTO, evidence=_saw(spent=1e9), severity="critical"), Decision.HOLD),
+        (replace(AUTO, evidence=_saw(spent=None)), Decision.HOLD),
+        (replace(AUTO, evidence=_saw(other=1e9)), Decision.HOLD),
+        (replace(AUTO, evidence=_saw(spent="few")), Decision.HOLD),
+        (replace(AUTO, evidence=_saw(spent=1e9), mode="approve"), Decision.HOLD),
+    ],
+)
+async def test_what_is_unusual_asks_somebody(context: GuardContext, decision: Decision) -> None:
+    """While the condition is so nobody is asked; what is not so, unknown, ill-typed, or in mode approve asks."""
+    assert (await UNLESS.check(context)).decision is decision
+    assert UNLESS.excused(context) == (decision is Decision.ALLOW)
+    assert (await UNLESS.check(replace(context, approved=True))).decision is Decision.ALLOW
+
+
+def test_the_condition_is_checked_when_rules_load() -> None:
+    """A text that is no condition, or reads what is not there, is refused; the probes it reads are told."""
+    assert UNLESS.reads() == ["spent"]
+    for text in ("", "probes.spent.value <", "steps.a.b > 1", "1 + 1", "labels"):
+        with pytest.raises(ValidationError):
+            Approval.model_validate({"unless": text})
