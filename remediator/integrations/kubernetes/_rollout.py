@@ -31,6 +31,14 @@ def progress(thing: Thing, found: Workload, before: int, after: int) -> None:
         )
 
 
+def refuse_standstill(thing: Thing, found: Workload) -> None:
+    """Raises PermanentError where a changed template would replace no pod."""
+    if found.spec.paused:
+        raise PermanentError(f"{thing} is paused; resume it first", reason="paused")
+    if found.spec.update_strategy.type == "OnDelete":
+        raise PermanentError(f"{thing} replaces its pods only when they are deleted (OnDelete)", reason="on_delete")
+
+
 def complete(thing: Thing, found: Workload) -> None:
     """Return when every replica runs the newest template, is available, and no older one is left.
 

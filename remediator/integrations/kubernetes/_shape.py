@@ -78,6 +78,12 @@ class Selector(Shape):
     match_expressions: list[dict[str, Any]] = []
 
 
+class Strategy(Shape):
+    """How pods are replaced."""
+
+    type: str = ""
+
+
 class WorkloadSpec(Shape):
     """The wish of a deployment, stateful set or replica set."""
 
@@ -85,6 +91,7 @@ class WorkloadSpec(Shape):
     selector: Selector = Selector()
     template: dict[str, Any]
     paused: bool = False
+    update_strategy: Strategy = Strategy()
 
 
 class WorkloadStatus(Shape):

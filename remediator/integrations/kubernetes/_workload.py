@@ -14,7 +14,7 @@ from remediator.errors import PermanentError
 from remediator.integrations.kubernetes._gitops import TEMPLATE, refuse_drift, wait_for_drift
 from remediator.integrations.kubernetes._grant import Grant, grants_on
 from remediator.integrations.kubernetes._patching import CHANGED_BY, patch_same, version_of
-from remediator.integrations.kubernetes._rollout import complete
+from remediator.integrations.kubernetes._rollout import complete, refuse_standstill
 from remediator.integrations.kubernetes._shape import Workload
 from remediator.integrations.kubernetes._thing import ContainerName, Name, Namespace, Thing
 from remediator.integrations.kubernetes.target import KubernetesTarget
@@ -139,6 +139,8 @@ class OnTemplate(Drifting):
         found = await cluster.get(self.thing, Workload)
         before = self._seen(found)
         after = {"container": before["container"], **self.wanted({k: v for k, v in before.items() if k != "container"})}
+        if before != after:
+            refuse_standstill(self.thing, found)
         said, drift = ("", {}) if before == after else self.drift(found, context.clock.now())
         change = Change(
             summary=f"{self.told(before, after)} in {self.thing}{said}"[:500],

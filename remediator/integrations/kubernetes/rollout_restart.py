@@ -9,7 +9,7 @@ from remediator.action import ActionContext, Change, Effect, Happened, Outcome
 from remediator.clock import format_instant
 from remediator.errors import PermanentError
 from remediator.integrations.kubernetes._patching import CHANGED_BY, patch_same, version_of
-from remediator.integrations.kubernetes._rollout import complete
+from remediator.integrations.kubernetes._rollout import complete, refuse_standstill
 from remediator.integrations.kubernetes._shape import Workload
 from remediator.integrations.kubernetes._workload import OnWorkload
 from remediator.integrations.kubernetes.target import KubernetesTarget
@@ -38,8 +38,7 @@ class RolloutRestart(OnWorkload):
         before = self._seen(found)
         if before["restarted_by"] == context.key:
             return Change(summary=f"{self.thing} has been restarted by this step", before=before, after=before)
-        if found.spec.paused:
-            raise PermanentError(f"{self.thing} is paused; resume it first", reason="paused")
+        refuse_standstill(self.thing, found)
         # The time is not part of the change: it would be another change whenever it is looked at.
         return Change(
             summary=f"restart {self.thing}",

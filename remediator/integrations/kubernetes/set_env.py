@@ -75,6 +75,12 @@ class SetEnv(OnTemplate):
 
     def wanted(self, now: dict[str, Any]) -> dict[str, Any]:
         """The other values."""
+        for name, value in self.env.items():
+            if value is not None and redact_text(value) != value:
+                raise PermanentError(
+                    f"the new value of {name} looks like a secret, which belongs into a Secret and not into a rule",
+                    reason="secret_value",
+                )
         if now["env"] != self.env and self.only_from is not None and now["env"] != self.only_from:
             raise PermanentError(
                 f"the variables of {self.thing} no longer have the values that this change is made for: somebody else "

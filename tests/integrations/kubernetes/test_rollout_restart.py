@@ -57,6 +57,14 @@ async def test_what_is_paused_is_not_restarted(api: ApiServer, target: Kubernete
     assert caught.value.reason == "paused"
 
 
+async def test_what_waits_for_deletion_is_not_restarted(api: ApiServer, target: KubernetesTarget) -> None:
+    """A stateful set with OnDelete replaces no pod by itself, so a restart of it would only look like one."""
+    api.change("statefulsets", "queue", updateStrategy={"type": "OnDelete"})
+    with pytest.raises(PermanentError) as caught:
+        await shown(RolloutRestart(namespace="production", statefulset="queue"), target)
+    assert caught.value.reason == "on_delete"
+
+
 async def test_git_does_not_mind_a_restart(api: ApiServer, target: KubernetesTarget) -> None:
     """A restart is no drift: the annotation is in nobody's Git."""
     api.get("deployments", "minting-worker")["metadata"]["labels"] = {"argocd.argoproj.io/instance": "minting"}

@@ -74,6 +74,10 @@ async def test_what_could_not_be_taken_back_is_left_alone(api: ApiServer, target
             await shown(_set(env={name: "x"}), target)
         assert caught.value.reason == reason
         assert "canary" not in str(caught.value)
+    with pytest.raises(PermanentError) as caught:
+        await shown(_set(env={"RPC": "https://user:canary-password@rpc.example.com"}), target)
+    assert caught.value.reason == "secret_value"
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,14 @@ async def test_a_switch_that_breaks_the_pods_fails(api: ApiServer, target: Kuber
     with pytest.raises(PermanentError) as caught:
         await _set(env={"A": "1"}).verify(target, change, acting())
     assert caught.value.reason == "progress_deadline"
+
+
+async def test_a_switch_of_something_paused_is_refused(api: ApiServer, target: KubernetesTarget) -> None:
+    """The new value would reach no pod until somebody resumes it."""
+    api.change("deployments", "minting-worker", paused=True)
+    with pytest.raises(PermanentError) as caught:
+        await shown(_set(env={"A": "1"}), target)
+    assert caught.value.reason == "paused"
 
 
 async def test_what_git_keeps(api: ApiServer, target: KubernetesTarget, clock: HandClock) -> None:
