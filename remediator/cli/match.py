@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ import click
 
 from remediator.catalogue import Catalogue
 from remediator.clock import format_duration
-from remediator.expression import CONDITION, Expression, ExpressionError
+from remediator.expression import CONDITION, IF, LATER_IF, Expression, ExpressionError
 from remediator.matcher import Matcher
 from remediator.problem import ProblemsError, nearest, printable
+from remediator.rule import Rule, Step
 from remediator.rulebook import Match, Rulebook, load_rulebook
 from remediator.settings import Settings, load_settings
 
@@ -74,11 +76,26 @@ def match(
 
 
 @dataclass(frozen=True, slots=True)
+class _Said:
+    """What an expression gives for the alert alone; None where it cannot be told, ``error`` then says why."""
+
+    source: str
+    answer: bool | None = None
+    error: str = ""
+
+    @property
+    def mark(self) -> str:
+        """A tick, a cross or a question mark."""
+        return "?" if self.answer is None else _tick(self.answer)
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     match: Match
-    condition: bool | None
-    """What the condition gives; None where there is none, or where it cannot be told."""
-    error: str
+    condition: _Said | None
+    if_: _Said | None
+    remedies: Sequence[_Said | None]
+    """The condition of each remedy, None where it has none."""
 
 
 def _explained(book: Rulebook, alert: Alert, settings: Settings | None) -> list[_Answer]:
@@ -87,28 +104,52 @@ def _explained(book: Rulebook, alert: Alert, settings: Settings | None) -> list[
     for found in book.explain(alert.labels):
         if not found.alert:
             continue
-        condition, error = None, ""
-        if found.rule.when.condition is not None:
-            try:
-                condition = _condition(found, alert, settings)
-            except ExpressionError as problem:
-                error = str(problem)
-        out.append(_Answer(found, condition, error))
+        rule, known = found.rule, _known(found, alert, settings)
+        probes = [probe.id for probe in rule.probes]
+        steps = [rule.step_id(index) for index in range(len(rule.script))]
+        out.append(
+            _Answer(
+                found,
+                _ask(rule.when.condition, CONDITION, known),
+                _ask(rule.if_, IF, known, probes),
+                [_ask(remedy.if_, LATER_IF, known, probes, steps) for remedy in rule.tries],
+            )
+        )
     return out
 
 
-def _condition(found: Match, alert: Alert, settings: Settings | None) -> bool:
+def _ask(
+    source: str | None,
+    names: frozenset[str],
+    known: Mapping[str, Any],
+    probes: Sequence[str] = (),
+    steps: Sequence[str] = (),
+) -> _Said | None:
+    """What ``source`` gives as far as the alert alone can tell; what probes and steps will show is not known yet."""
+    if source is None:
+        return None
+    try:
+        return _Said(source, Expression.compile(source, names, probes=probes, steps=steps).evaluate(known))
+    except ExpressionError as problem:
+        later = [name for name in ("probes", "steps") if re.search(rf"\b{name}\b", source)]
+        if names is not CONDITION and later:
+            return _Said(source, error=f"depends on what {' and '.join(later)} will show")
+        return _Said(source, error=f"cannot be told, which is a no: {problem}")
+
+
+def _known(found: Match, alert: Alert, settings: Settings | None) -> dict[str, Any]:
     severity = alert.labels.get("severity", "")
     severities = settings.severities.get(found.rule.service, {}) if settings is not None else {}
     one = {"status": "firing", "labels": alert.labels, "annotations": alert.annotations, "starts_at": 0.0}
-    variables = {
+    return {
         "labels": alert.labels,
         "annotations": alert.annotations,
         "alerts": [one],
         "count": 1,
         "severity": severities.get(severity, severity),
+        "probes": {},
+        "steps": {},
     }
-    return Expression.compile(found.rule.when.condition or "true", CONDITION).evaluate(variables)
 
 
 def _guards(found: Match, settings: Settings | None) -> list[Mapping[str, Any]]:
@@ -125,10 +166,31 @@ def _as_json(book: Rulebook, answer: _Answer, settings: Settings | None) -> dict
         "matchers": [{"matcher": str(m), "matched": ok} for m, ok in answer.match.matchers],
         "for": format_duration(rule.when.for_),
         "condition": rule.when.condition,
-        "condition_holds": answer.condition,
-        "condition_error": answer.error or None,
+        "condition_holds": answer.condition.answer if answer.condition else None,
+        "condition_error": (answer.condition.error or None) if answer.condition else None,
+        "if": rule.if_,
+        "if_holds": answer.if_.answer if answer.if_ else None,
         "guards": _guards(answer.match, settings),
+        "remedies": [
+            {
+                "name": remedy.name,
+                "if": remedy.if_,
+                "if_holds": said.answer if said else None,
+                "if_unknown": (said.error or None) if said else None,
+                "steps": [_step(step) for step in remedy.steps],
+                "verify": remedy.verify.until if remedy.verify else None,
+            }
+            for remedy, said in zip(rule.tries, answer.remedies, strict=True)
+        ],
+        "finally": [_step(step) for step in rule.finally_],
     }
+
+
+def _step(step: Step) -> str:
+    if step.wait is not None:
+        return f"wait {format_duration(step.wait.for_)}" if step.wait.for_ is not None else "wait"
+    lease = f", for {format_duration(step.lease.at_most)} at most" if step.lease else ""
+    return f"{step.uses} on {step.target}{lease}"
 
 
 def _print(book: Rulebook, alert: Alert, found: list[_Answer], settings: Settings | None) -> None:
@@ -144,15 +206,34 @@ def _print(book: Rulebook, alert: Alert, found: list[_Answer], settings: Setting
         click.echo(f"      {_tick(True)} alert {alert.labels.get('alertname')}")
         for matcher, ok in answer.match.matchers:
             click.echo(printable(f"      {_tick(ok)} {matcher}{'' if ok else _value(matcher, alert)}"))
-        if rule.when.condition is not None:
-            mark = "?" if answer.error else _tick(bool(answer.condition))
-            why = f"  (cannot be told, which is a no: {answer.error})" if answer.error else ""
-            click.echo(printable(f"      {mark} condition: {' '.join(rule.when.condition.split())}{why}"))
+        _print_said("condition", answer.condition, "      ")
         if rule.when.for_:
             click.echo(f"      · acts once the alert has been firing for {format_duration(rule.when.for_)}")
         for entry in _guards(answer.match, settings):
             name, value = next(iter(entry.items()))
             click.echo(f"      · guard {name}: {value if isinstance(value, str) else json.dumps(value)}")
+        _print_said("if", answer.if_, "      ")
+        _print_remedies(rule, answer)
+
+
+def _print_said(what: str, said: _Said | None, indent: str) -> None:
+    if said is not None:
+        why = f"  ({said.error})" if said.error else ""
+        click.echo(printable(f"{indent}{said.mark} {what}: {' '.join(said.source.split())}{why}"))
+
+
+def _print_remedies(rule: Rule, answer: _Answer) -> None:
+    """What would be tried, in order, as far as the alert alone can tell."""
+    for remedy, said in zip(rule.tries, answer.remedies, strict=True):
+        name = f" {remedy.name}" if remedy.name else ""
+        steps = "; ".join(map(_step, remedy.steps))
+        click.echo(printable(f"      {said.mark if said else '·'} remedy{name}: {steps}"))
+        _print_said("if", said, "          ")
+        if remedy.verify is not None:
+            until, within = " ".join(remedy.verify.until.split()), format_duration(remedy.verify.within)
+            click.echo(printable(f"          helped when, within {within}: {until}"))
+    if rule.finally_:
+        click.echo(printable(f"      · in any case afterwards: {'; '.join(map(_step, rule.finally_))}"))
 
 
 def _value(matcher: Matcher, alert: Alert) -> str:

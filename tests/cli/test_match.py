@@ -35,7 +35,7 @@ def run(folder: Path, *arguments: str, stdin: str | None = None) -> Result:
 
 
 def test_shows_matcher_by_matcher_why(tmp_path: Path) -> None:
-    """A matching alert exits 0 and shows each matcher, the condition, the wait and the guards."""
+    """A matching alert exits 0 and shows each matcher, the condition, the wait, the guards and the steps."""
     done = run(tmp_path, "HighQueueDepth", "severity=warning", "namespace=production")
     assert done.exit_code == 0
     assert done.stdout == (
@@ -48,6 +48,7 @@ def test_shows_matcher_by_matcher_why(tmp_path: Path) -> None:
         "      · acts once the alert has been firing for 2m\n"
         "      · guard cooldown: 10m\n"
         '      · guard rate_limit: {"runs": 3, "per": "1h"}\n'
+        "      · remedy: http.post on api\n"
     )
 
 
@@ -136,3 +137,49 @@ def test_a_label_cannot_command_the_terminal(tmp_path: Path) -> None:
     """Control characters in labels are shown as escapes."""
     done = run(tmp_path, "HighQueueDepth", "severity=\x1b[2J")
     assert "\x1b" not in done.stdout
+
+
+LADDER = """
+rules:
+  - name: ladder
+    mode: auto
+    when: {alert: HighQueueDepth}
+    if: severity != "info"
+    probes:
+      - {id: deps, uses: http.get, target: api, with: {path: /health}}
+    remedies:
+      - name: workers
+        if: probes.deps.status == 200 && severity == "critical"
+        steps: [{uses: http.post, target: api, with: {path: /workers}}]
+        verify: {until: alert.resolved, within: 10m}
+      - name: critical only
+        if: severity == "critical"
+        steps: [{wait: 15m}, {uses: http.post, target: api, with: {path: /restart}}]
+      - name: rest
+        if: probes.deps.status == 200
+        steps: [{uses: http.post, target: api, with: {path: /restart}}]
+    finally: [{uses: http.post, target: api, with: {path: /resume}}]
+"""
+
+
+def test_remedies_are_explained_as_far_as_the_alert_can_tell(tmp_path: Path) -> None:
+    """Conditions over labels are answered now; those over probes say what they wait for."""
+    (tmp_path / "ladder.yaml").write_text(LADDER)
+    done = run(tmp_path, "HighQueueDepth", "severity=warning", "--rules.path", str(tmp_path / "ladder.yaml"))
+    assert done.exit_code == 0
+    for line in (
+        '✓ if: severity != "info"',
+        "remedy workers: http.post on api",
+        "helped when, within 10m: alert.resolved",
+        '✗ if: severity == "critical"',
+        "✗ remedy critical only: wait 15m; http.post on api",
+        "? if: probes.deps.status == 200  (depends on what probes will show)",
+        "in any case afterwards: http.post on api",
+    ):
+        assert line in done.stdout, line
+    done = run(
+        tmp_path, "HighQueueDepth", "severity=warning", "--rules.path", str(tmp_path / "ladder.yaml"), "-o", "json"
+    )
+    rule = json.loads(done.stdout)[0]["rules"][1]
+    assert rule["if_holds"] is True and rule["finally"] == ["http.post on api"]
+    assert [(r["name"], r["if_holds"]) for r in rule["remedies"]][1:] == [("critical only", False), ("rest", None)]
