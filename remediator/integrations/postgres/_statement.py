@@ -87,14 +87,15 @@ class Statement(BaseModel):
         default="once", description="May it be run again after a crash? `once`: no, a person decides."
     )
     undo: Name | None = Field(default=None, description="The statement that takes it back, with the same parameters.")
+    unattended: bool = Field(default=False, description="True if it may be executed without anybody's approval.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Statement:
         names = [parameter.name for parameter in self.parameters]
         if len(set(names)) != len(names):
             raise ValueError("each parameter has a name of its own")
-        if not self.changes and (self.undo is not None or self.effect != "once"):
-            raise ValueError("undo and effect are for statements with changes: true")
+        if not self.changes and (self.undo is not None or self.effect != "once" or self.unattended):
+            raise ValueError("undo, effect and unattended are for statements with changes: true")
         return self
 
     def bind(self, given: Mapping[str, Given]) -> list[Given]:

@@ -21,7 +21,8 @@ _COUNT = re.compile(r" ([0-9]+)$")
 class Execute(Action[PostgresTarget]):
     """Runs a named statement of the target in one transaction, with values as bound parameters.
 
-    When it changes more rows than the settings allow, everything is rolled back. Have it approved.
+    When it changes more rows than the settings allow, everything is rolled back. A person approves it,
+    unless the settings let the statement be executed unattended.
     """
 
     effect: ClassVar[Effect] = Effect.ONCE
@@ -36,6 +37,11 @@ class Execute(Action[PostgresTarget]):
         """What the operator declared for the statement; ``once`` for one that is not there."""
         statement = target.statements.get(self.statement)
         return Effect(statement.effect) if statement else Effect.ONCE
+
+    def needs_approval(self, target: PostgresTarget) -> bool:
+        """True unless the settings let this very statement be executed without anybody."""
+        statement = target.statements.get(self.statement)
+        return statement is None or not statement.unattended
 
     def needs(self) -> Mapping[str, str]:
         """The statement must be permitted."""

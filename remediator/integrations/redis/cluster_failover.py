@@ -37,6 +37,10 @@ class ClusterFailover(Action[RedisTarget]):
         default=None, description="Act only if this is its primary now; taking a change back uses it."
     )
 
+    def needs_approval(self, target: RedisTarget) -> bool:
+        """True with force: writes may be lost."""
+        return self.force
+
     def needs(self) -> Mapping[str, str]:
         """The node must be permitted."""
         return {"nodes": self.node}

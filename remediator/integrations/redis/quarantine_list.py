@@ -50,6 +50,10 @@ class QuarantineList(Action[RedisTarget]):
         default=None, ge=1, description="How long the list must be; taking a change back uses it."
     )
 
+    def needs_approval(self, target: RedisTarget) -> bool:
+        """True for putting jobs aside, which are gone after a while; not for putting them back."""
+        return self.restore is None
+
     def needs(self) -> Mapping[str, str]:
         """The key must be permitted to be written."""
         return {"writable_keys": self.key}

@@ -29,7 +29,7 @@ async def postgres_terminate_backends(directory: Path) -> AsyncIterator[Stage]:
         )
         yield Stage(
             action=action,
-            target=target_of(server),
+            target=target_of(server, user="quick"),
             effects=lambda: 1 - backends(server, "stage-idle"),
             converges=True,
         )
@@ -43,7 +43,10 @@ async def postgres_cancel_backends(directory: Path) -> AsyncIterator[Stage]:
         action = CancelBackends.model_validate({"application": "stage-slow", "older_than": "1ms", "max": 5})
         running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stage-slow' AND state = 'active'"
         yield Stage(
-            action=action, target=target_of(server), effects=lambda: 1 - int(sql(server, running)), converges=True
+            action=action,
+            target=target_of(server, user="quick"),
+            effects=lambda: 1 - int(sql(server, running)),
+            converges=True,
         )
 
 
@@ -57,7 +60,9 @@ async def postgres_update_row(directory: Path) -> AsyncIterator[Stage]:
         {"row": "breaker", "key": "mint", "set": {"state": "closed", "failure_count": 0}, "only_if": {"state": "open"}}
     )
     closed = "SELECT count(*) FROM circuit_breaker_state WHERE state = 'closed' AND failure_count = 0"
-    yield Stage(action=action, target=target_of(server), effects=lambda: int(sql(server, closed)), converges=True)
+    yield Stage(
+        action=action, target=target_of(server, user="quick"), effects=lambda: int(sql(server, closed)), converges=True
+    )
 
 
 @asynccontextmanager
@@ -68,7 +73,7 @@ async def postgres_execute(directory: Path) -> AsyncIterator[Stage]:
     action = Execute(statement="put-note", parameters={"id": 1, "text": "hello"})
     yield Stage(
         action=action,
-        target=target_of(server),
+        target=target_of(server, user="quick"),
         effects=lambda: int(sql(server, "SELECT count(*) FROM notes")),
         converges=False,
     )
@@ -79,7 +84,7 @@ async def postgres_dump(directory: Path) -> AsyncIterator[Stage]:
     """A folder that is to hold a dump."""
     yield Stage(
         action=Dump(dumps="nightly"),
-        target=target_of(one_postgres(), directory),
+        target=target_of(one_postgres(), directory, user="quick"),
         effects=lambda: len(list(directory.glob("*.dump"))),
         converges=True,
     )
@@ -93,7 +98,7 @@ async def postgres_verify_dump(directory: Path) -> AsyncIterator[Stage]:
     subprocess.run(argv, check=True, timeout=30)
     yield Stage(
         action=VerifyDump(dumps="nightly"),
-        target=target_of(server, directory),
+        target=target_of(server, directory, user="quick"),
         effects=lambda: len(list(directory.glob("*.verified"))),
         converges=True,
     )

@@ -124,16 +124,19 @@ async def test_another_statement_than_the_approved_one_is_refused(server: Postgr
 
 
 async def test_the_effect_is_what_the_operator_declares(server: Postgres) -> None:
-    """Once, unless the settings say otherwise; a crash leaves it to a person."""
+    """Once, and approved by a person, unless the settings say otherwise; a crash leaves it to a person."""
     target = target_of(server)
     assert PUT.effect_on(target) is Effect.ONCE
     assert Execute(statement="drop-notes").effect_on(target) is Effect.IDEMPOTENT
+    assert PUT.needs_approval(target)
+    calm = target_of(server, statements={"put-note": {"sql": "SELECT 1", "changes": True, "unattended": True}})
+    assert not PUT.needs_approval(calm)
     assert await PUT.reconcile(target, await PUT.diff(target, acting()), acting()) is Happened.UNKNOWN
 
 
 async def test_no_text_gets_past_a_value(server: Postgres) -> None:
     """Every hostile text arrives as exactly that text, or is refused."""
-    target = target_of(server)
+    target = target_of(server, user="quick")
     arrived = 0
     for number, payload in enumerate(PAYLOADS[::8]):
         try:

@@ -183,7 +183,7 @@ def test_nobody_asks_for_everything_by_accident(wrong: dict[str, Any]) -> None:
 async def test_no_text_gets_past_an_application() -> None:
     """A hostile text is an application_name that nobody has, and ends nobody; the same for a role."""
     server = one_postgres()
-    target = target_of(server)
+    target = target_of(server, user="quick")
     asked = 0
     async with client(server, "innocent") as connection:
         await connection.execute("BEGIN")

@@ -164,7 +164,7 @@ async def test_null_is_a_value(server: Postgres) -> None:
 
 async def test_no_text_gets_past_a_value_or_a_key(server: Postgres) -> None:
     """Every hostile text arrives as exactly that text in exactly one row, or is refused; as a key it names no row."""
-    target = target_of(server)
+    target = target_of(server, user="quick")
     sql(server, "INSERT INTO notes VALUES (1, 'first'), (2, 'second')")
     arrived = 0
     for number, payload in enumerate(PAYLOADS[::2]):

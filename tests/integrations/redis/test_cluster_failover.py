@@ -111,6 +111,8 @@ async def test_a_primary_that_is_gone() -> None:
             await ClusterFailover(node=replica).diff(target, acting())
         assert caught.value.reason == "not_eligible"
         action = ClusterFailover(node=replica, force=True)
+        assert action.needs_approval(target)
+        assert not ClusterFailover(node=replica).needs_approval(target)
         change = await action.diff(target, acting())
         await action.apply(target, change, acting())
         await _verified(action, target, change)

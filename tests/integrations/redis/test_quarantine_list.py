@@ -41,7 +41,9 @@ async def test_aside_and_back(server: RedisServer) -> None:
     """All jobs go aside in order, with a time to live, and come back without one; DEL is never sent."""
     target = target_of(server)
     server.tell("CONFIG", "RESETSTAT")
+    assert QuarantineList(key=WAIT).needs_approval(target)
     back = await _do(QuarantineList(key=WAIT), target)
+    assert not back.needs_approval(target)
     assert server.tell("EXISTS", WAIT) == ":0\r\n"
     assert server.tell("LRANGE", ASIDE, "0", "-1").split("\r\n")[2:7:2] == ["1", "2", "3"]
     assert 604_000_000 < int(server.tell("PTTL", ASIDE)[1:]) <= 604_800_000
