@@ -180,6 +180,6 @@ def test_remedies_are_explained_as_far_as_the_alert_can_tell(tmp_path: Path) -> 
     done = run(
         tmp_path, "HighQueueDepth", "severity=warning", "--rules.path", str(tmp_path / "ladder.yaml"), "-o", "json"
     )
-    rule = json.loads(done.stdout)[0]["rules"][1]
+    rule = next(r for r in json.loads(done.stdout)[0]["rules"] if r["name"] == "ladder")
     assert rule["if_holds"] is True and rule["finally"] == ["http.post on api"]
     assert [(r["name"], r["if_holds"]) for r in rule["remedies"]][1:] == [("critical only", False), ("rest", None)]
