@@ -271,7 +271,7 @@ class Escalating(Closing):
 
     async def _known(self, over: str) -> dict[str, Any]:
         origin, now = self.progress["origin"], self.now()
-        run, rule = await self.store.run(origin["run"]), await self._rule()
+        run, rule = await self._origin(), await self._rule()
         message = hand_over(
             run, self.incident, rule, severity=origin["severity"], external_url=self.world.external_url, now=now
         )
@@ -292,6 +292,13 @@ class Escalating(Closing):
                 "runbook_url": rule.runbook_url if rule else "",
             },
         )
+
+    async def _origin(self) -> Run:
+        """The run that needs people; this one in its place, once retention has removed it."""
+        try:
+            return await self.store.run(self.progress["origin"]["run"])
+        except NotFound:
+            return self.run
 
     async def _rule(self) -> Rule | None:
         rule = self.world.rules.get(self.run.rule)

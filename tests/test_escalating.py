@@ -464,3 +464,19 @@ async def test_what_never_helps_is_not_done_for_ever_and_one_page_tells_so() -> 
         (held,) = await h.store.runs(kinds=(Kind.ESCALATION,), about="breaker:")
         assert held.progress["origin"]["reason"] == "breaker"
         assert len(said()) == 4, "each failure, and the breaker once"
+
+
+async def test_what_is_told_at_the_end_does_not_need_the_run_any_more() -> None:
+    """A problem may outlast what retention keeps: the message that it is over is sent all the same."""
+    async with called() as h:
+        origin, _ = await _failed(h)
+        await asyncio.sleep(2 * HOUR)
+        writer = h.store._writer
+        assert writer is not None
+        run = await escalation(h, origin)
+        gone = "UPDATE run SET progress = json_set(progress, '$.origin.run', 'gone') WHERE id = ?"
+        writer.connection.execute(gone, (run.id,))
+        await h.resolve(severity="critical", namespace="production")
+        run = await h.end(run.id)
+        assert (run.state, run.reason) == (State.SUCCEEDED, "resolved")
+        assert [who for _, who in said()][-2:] == ["-oncall", "lead"]

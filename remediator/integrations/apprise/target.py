@@ -23,6 +23,12 @@ class AppriseTarget(Target):
 
     lists: ClassVar[tuple[str, ...]] = ("recipients",)
 
+    max_runs: int = Field(
+        default=1000,
+        ge=1,
+        le=1000,
+        description="How many runs may use one subject of this target at the same time; telling people needs no turn.",
+    )
     recipients: dict[str, Recipient] = Field(
         min_length=1, description="The addresses by the name that rules use, each with its `url_file`."
     )

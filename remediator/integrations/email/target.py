@@ -30,6 +30,12 @@ class EmailTarget(Target):
 
     lists: ClassVar[tuple[str, ...]] = ("recipients",)
 
+    max_runs: int = Field(
+        default=1000,
+        ge=1,
+        le=1000,
+        description="How many runs may use one subject of this target at the same time; telling people needs no turn.",
+    )
     host: str = Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$", description="Name or address of the SMTP server.")
     port: int | None = Field(
         default=None, ge=1, le=65535, description="Its port; 587 for starttls, 465 for tls and 25 for none if absent."

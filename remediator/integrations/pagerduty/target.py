@@ -22,6 +22,12 @@ class PagerdutyTarget(_web.WebTarget):
 
     lists: ClassVar[tuple[str, ...]] = ("services",)
 
+    max_runs: int = Field(
+        default=1000,
+        ge=1,
+        le=1000,
+        description="How many runs may use one subject of this target at the same time; telling people needs no turn.",
+    )
     base_url: str = Field(
         default="https://events.pagerduty.com",
         max_length=2000,

@@ -15,6 +15,12 @@ class SlackTarget(_web.WebTarget):
 
     lists: ClassVar[tuple[str, ...]] = ("channels",)
 
+    max_runs: int = Field(
+        default=1000,
+        ge=1,
+        le=1000,
+        description="How many runs may use one subject of this target at the same time; telling people needs no turn.",
+    )
     base_url: str = Field(
         default="https://slack.com/api", max_length=2000, description="Where the Web API is; Slack's own if absent."
     )

@@ -14,6 +14,12 @@ class WebhookTarget(_web.WebTarget):
 
     lists: ClassVar[tuple[str, ...]] = ("paths",)
 
+    max_runs: int = Field(
+        default=1000,
+        ge=1,
+        le=1000,
+        description="How many runs may use one subject of this target at the same time; telling people needs no turn.",
+    )
     signing_secret_file: str | None = Field(
         default=None,
         description="File with the secret that signs every body, so that the receiver knows whom it is from: "
