@@ -16,13 +16,13 @@ from remediator.integrations.compose.target import ComposeTarget
 _LIMIT = 8 * 1024 * 1024
 
 
-async def config_hash(target: ComposeTarget, service: str) -> str:
-    """The hash of the service's configuration as the files say it now; containers carry theirs in a label."""
-    ended = await _read(target, ["config", "--hash", service])
-    name, _, found = ended.stdout.strip().partition(" ")
-    if name != service or not found.strip().isalnum():
+async def config_hashes(target: ComposeTarget, services: Sequence[str]) -> dict[str, str]:
+    """The hash of each service's configuration as the files say it now; containers carry theirs in a label."""
+    ended = await _read(target, ["config", "--hash", ",".join(services)])
+    found = dict(line.split() for line in ended.stdout.splitlines() if len(line.split()) == 2)
+    if set(found) != set(services):
         raise TemporaryError("compose config --hash printed something that is no hash", reason="malformed")
-    return found.strip()
+    return found
 
 
 async def definition(target: ComposeTarget, service: str) -> dict[str, Any]:

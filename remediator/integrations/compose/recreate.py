@@ -46,7 +46,7 @@ class Recreate(Action[ComposeTarget]):
     async def diff(self, target: ComposeTarget, context: ActionContext) -> Change:
         """The hashes the containers were made with, and the one of the files now."""
         found = await self._containers(target)
-        wanted = await _cli.config_hash(target, self.service)
+        wanted = (await _cli.config_hashes(target, [self.service]))[self.service]
         before: dict[str, Any] = {"configurations": sorted({each.hash for each in found})}
         after: dict[str, Any] = {"configurations": [wanted]}
         if self.force:
@@ -60,7 +60,8 @@ class Recreate(Action[ComposeTarget]):
 
     async def apply(self, target: ComposeTarget, change: Change, context: ActionContext) -> Outcome:
         """Let Compose bring this one service up. Raises TemporaryError if the files changed since they were read."""
-        if [await _cli.config_hash(target, self.service)] != change.after["configurations"]:
+        wanted = await _cli.config_hashes(target, [self.service])
+        if list(wanted.values()) != change.after["configurations"]:
             raise TemporaryError("the Compose files changed since they were looked at", reason="changed")
         flags = ["--force-recreate"] if self.force else []
         await _cli.up(target, [self.service], *flags, check=context.check_deadline)

@@ -70,11 +70,8 @@ class SetEnv(Action[ComposeTarget]):
             return []
         found = await (await target.engine()).containers()
         mine = {service: of_service(found, service) for service in self.recreate}
-        return [
-            service
-            for service, containers in mine.items()
-            if {each.hash for each in containers} != {await _cli.config_hash(target, service)}
-        ]
+        wanted = await _cli.config_hashes(target, self.recreate)
+        return [name for name, containers in mine.items() if {each.hash for each in containers} != {wanted[name]}]
 
     def _refuse_others(self, current: str | None) -> None:
         """Raises PermanentError if the value is no longer the one that our change left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from pathlib import Path
@@ -164,3 +165,18 @@ async def test_a_container_that_goes_away_in_the_middle() -> None:
 
 def _remove(project: Project, id: str) -> None:
     project.engine.request("DELETE", f"/containers/{id}?force=true")
+
+
+async def test_a_socket_that_may_not_be_used_is_permanent() -> None:
+    """Whoever runs Remediator may not talk to the Engine: trying again will not help, and nothing was sent."""
+    with engine().project() as project:
+        project.create("worker")
+        target = project.target()
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermanentError, match="not allowed to use the Engine's socket") as caught:
+                await _diff(target)
+        finally:
+            os.seteuid(0)
+        assert caught.value.reason == "permission"
+        await target.close()
