@@ -140,8 +140,8 @@ def test_whatever_is_asked_no_bound_is_passed(wishes: list[tuple[int, str, int, 
         for each in live[:close]:
             slot += 1
             signed = each.sign(replace(SIGNED, signature=each.id))
-            ends = {"pay": signed.settle(slot, NOW), "fail": signed.fail("no", slot, NOW), "lose": signed.expire("", NOW)}
-            done = ends[end]
+            paid, failed, lost = signed.settle(slot, NOW), signed.fail("no", slot, NOW), signed.expire("", NOW)
+            done = {"pay": paid, "fail": failed, "lose": lost}[end]
             balance -= (done.amount if end == "pay" else 0) + (0 if end == "lose" else done.fee)
             kept[kept.index(each)] = done
 
