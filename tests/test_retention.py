@@ -27,7 +27,7 @@ rules:
     steps: [{uses: http.post, target: api, with: {path: /x}}]
   - name: two
     when: {alert: A}
-    guards: [{cooldown: {for: 2d, scope: target}}, {approval: {needed: 2}}]
+    guards: [{cooldown: {for: 2d, scope: target}}, {approval: {needed: 2}}, {backoff: {forget: 25h}}]
     steps: [{uses: http.post, target: api, with: {path: /x}}]
 """
 
@@ -73,6 +73,8 @@ def test_the_longest_window_is_that_of_the_limits() -> None:
     assert longest_window(rules, Catalogue()) == 30 * DAY
     assert longest_window(rules[1:], Catalogue()) == 2 * DAY
     assert longest_window(rules, Catalogue(), [{"rate_limit": {"runs": 1, "per": "1y"}}]) == 365 * DAY
+    assert longest_window((), Catalogue(), [{"storm": {}}]) == DAY + 300
+    assert longest_window((), Catalogue(), [{"blast_radius": {"fleet": "probes.a.n", "max_count": 1}}]) == 3600
     assert longest_window((), Catalogue(), [{"approval": {"needed": 1}}]) == 0.0
     with pytest.raises(InputError):
         longest_window((), Catalogue(), [{"cooldwn": "1m"}])

@@ -540,3 +540,20 @@ def test_thousands_of_rules_load_and_match_fast() -> None:
     for _ in range(2000):
         book.match(labels)
     assert (time.process_time() - start) / 2000 < 50e-6
+
+
+def test_a_guard_reads_only_probes_that_the_rule_has() -> None:
+    """A path into evidence that nobody takes is found when rules load, with the nearest id; with the probe all is well."""
+    text = """
+rules:
+  - name: a
+    when: {alert: A}
+    guards: [{blast_radius: {fleet: probes.worker.desired, max_count: 1}}, {breaker: {close_if: probes.up.ok == true}}]
+    probes: [{id: workers, uses: http.get, target: api, with: {path: /x}}]
+    steps: [{uses: http.post, target: api, with: {path: /x}}]
+"""
+    said = report(text, None)
+    assert said.count("[guard/probe]") == 2
+    assert 'did you mean "workers"?' in said
+    good = text.replace("probes.worker.", "probes.workers.").replace("probes.up.ok", "probes.workers.ok")
+    assert len(rulebook_from_texts([("rules.yaml", good.encode())], CATALOGUE)) == 1

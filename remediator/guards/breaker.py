@@ -56,7 +56,8 @@ class Breaker(Guard):
             if self._closes(context):
                 await context.facts.close("breaker", name, f"so: {self.close_if}")
                 continue
-            return Verdict.hold("breaker", f"{kept.why}; a person must release it ({name})", about=f"breaker:{name}")
+            about = f"breaker:{name}:{kept.since:.3f}"
+            return Verdict.hold("breaker", f"{kept.why}; a person must release it ({name})", about=about)
         return Verdict.allow()
 
     def _closes(self, context: GuardContext) -> bool:

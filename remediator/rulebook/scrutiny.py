@@ -54,7 +54,7 @@ class Scrutiny:
             yield from self._matchers(document, (*path, "when"), when)
             yield from self._expression(document, (*path, "when", "condition"), when.get("condition"), CONDITION)
         for index, entry in _entries(raw, "guards"):
-            yield from self._guard(document, (*path, "guards", index), entry)
+            yield from self._guard(document, (*path, "guards", index), entry, probes)
         yield from _duplicates(document, (*path, "probes"), probes, "probe/duplicate", "probe")
         for index, entry in _maps(raw, "probes"):
             yield from self._call(document, (*path, "probes", index), entry, "probe", (), ())
@@ -187,7 +187,7 @@ class Scrutiny:
                 path, "expression/invalid", error.message, hint=error.hint, needle=source, offset=error.offset
             )
 
-    def _guard(self, document: Document, path: Path, entry: Any) -> Iterator[Problem]:
+    def _guard(self, document: Document, path: Path, entry: Any, probes: tuple[str, ...]) -> Iterator[Problem]:
         if not isinstance(entry, Mapping):
             return
         if len(entry) != 1:
@@ -206,10 +206,16 @@ class Scrutiny:
             yield document.problem((*path, name), "guard/unknown", f'no guard is named "{name}"', hint=hint, key=True)
             return
         try:
-            kind.model_validate(guard_parameters(kind, value))
-            self._good.add(key)
+            made = kind.model_validate(guard_parameters(kind, value))
         except ValidationError as error:
             yield from model_problems(document, (*path, name), kind, error)
+            return
+        if not made.reads():
+            self._good.add(key)
+        for probe in sorted({*made.reads()} - {*probes}):
+            message = f'guard {name} reads the probe "{probe}", which this rule does not have'
+            hint = nearest(probe, probes) or "write it under probes: of the rule"
+            yield document.problem((*path, name), "guard/probe", message, hint=hint, key=True)
 
     def _call(
         self,

@@ -40,7 +40,7 @@ async def test_failures_in_a_row_open_it(newest_first: list[tuple[str, str]], op
     assert verdict.decision is (Decision.HOLD if opens else Decision.ALLOW)
     assert (("breaker", "rule:a") in facts.states) is opens
     if opens:
-        assert (verdict.reason, verdict.until, verdict.about) == ("breaker", None, "breaker:rule:a")
+        assert (verdict.reason, verdict.until, verdict.about) == ("breaker", None, f"breaker:rule:a:{NOW:.3f}")
 
 
 async def test_what_goes_on_is_no_failure_yet() -> None:

@@ -11,7 +11,7 @@ from remediator.facts import GuardState
 from remediator.guard import Limit
 from remediator.run import Lock, Run, State
 from remediator.store import Refusal
-from tests.stores.conformance.kit import T0, Bench, outcome, ref
+from tests.stores.conformance.kit import T0, Bench, arrival, outcome, ref, sighting
 from tests.stores.conformance.retention import DAY
 
 
@@ -140,6 +140,20 @@ class Facts:
         bench.clock.pass_(1)
         await bench.ends("a")
         assert await bench.store.firing(['"queue":"a"'], 10) == []
+
+    async def test_an_alert_that_no_rule_answers_is_kept_and_seen(self, bench: Bench) -> None:
+        """It opens an incident and no run; every notice renews when it was seen, however often it is told."""
+        one = sighting("w", start=T0)
+        receipt = await bench.store.intake(arrival(one))
+        assert (receipt.runs, dict(receipt.notices)) == ((), {"new": 1})
+        for _ in range(3):
+            bench.clock.pass_(60)
+            assert (await bench.store.intake(arrival(one, at=bench.clock.at))).runs == ()
+            (found,) = await bench.store.firing(['"queue":"w"'], 10)
+            assert found.seen_at == bench.clock.at
+        assert list(await bench.store.runs()) == []
+        assert await bench.store.targets_firing() == frozenset()
+        assert await bench.store.opened_count(0.0, bench.clock.at) == 0
 
     async def test_an_announced_alert_is_expected_until_the_step_is_over_and_some_time(self, bench: Bench) -> None:
         """From the licence on, while the step goes on, and as long after it as was said, to the second."""
