@@ -543,7 +543,7 @@ def test_thousands_of_rules_load_and_match_fast() -> None:
 
 
 def test_a_guard_reads_only_probes_that_the_rule_has() -> None:
-    """A path into evidence that nobody takes is found when rules load, with the nearest id; with the probe all is well."""
+    """A path into evidence that nobody takes is found when rules load; with the probe all is well."""
     text = """
 rules:
   - name: a

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from remediator.web import audit, changes, escalations, events, guards, money, rules, runs, shapes, status, why
+from remediator.web import audit, changes, escalations, events, guards, money, rules, runs, shapes, slack, status, why
 from remediator.web.call import Call
 from remediator.web.service import Role
 
