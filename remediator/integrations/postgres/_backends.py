@@ -11,7 +11,7 @@ from pydantic import Field
 from remediator.action import Action, ActionContext, Change, Happened, Outcome
 from remediator.clock import Duration, format_duration
 from remediator.errors import PermanentError, TemporaryError
-from remediator.integrations.postgres._names import Application, Text, like
+from remediator.integrations.postgres._names import Application, User, like
 from remediator.integrations.postgres._values import as_json
 from remediator.integrations.postgres.target import PostgresTarget
 
@@ -60,7 +60,7 @@ class Backends(Action[PostgresTarget]):
     )
     older_than: Duration = Field(gt=0, description="Only what has been in its state for longer than this.")
     max: int = Field(ge=1, le=1000, description="At most this many, those that have been so longest.")
-    user: Text | None = Field(default=None, min_length=1, description="Only backends of this role.")
+    user: User | None = Field(default=None, description="Only backends of this role.")
 
     @property
     def wanted_state(self) -> str:

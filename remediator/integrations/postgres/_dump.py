@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ async def run(target: PostgresTarget, where: Dumps, argv: Sequence[str], *, conn
     if connects:
         environment |= {"PGSSLMODE": "verify-full" if target.tls else "disable", "PGAPPNAME": "pg_dump"}
         environment |= {"PGCONNECT_TIMEOUT": str(max(2, round(target.timeout)))}
-        environment |= {"PGSSLROOTCERT": target.ca_file or "system"} if target.tls else {}
+        environment |= {"PGSSLROOTCERT": target.ca_file or _system_authorities()} if target.tls else {}
         environment |= {"PGPASSWORD": password} if password else {}
     secrets = [password] if password else []
     try:
@@ -63,6 +64,14 @@ async def run(target: PostgresTarget, where: Dumps, argv: Sequence[str], *, conn
     except Interrupted as error:
         # It writes to a file of its own until it is checked, so an end before that leaves nothing behind that counts.
         raise TemporaryError(str(error), reason="interrupted") from None
+
+
+def _system_authorities() -> str:
+    """The file of authorities that this host trusts; libpq before 16 cannot find it by itself."""
+    for path in filter(None, (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")):
+        if Path(path).is_file():
+            return path
+    raise PermanentError("this host has no file of trusted authorities; write ca_file", reason="tls")
 
 
 def last_words(ended: Ended) -> str:

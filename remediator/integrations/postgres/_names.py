@@ -40,6 +40,10 @@ Application = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(
 """An application_name; ``*`` stands for any text."""
 
 
+User = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.$@-]{0,62}$")]
+"""The name of a role or a database."""
+
+
 def quoted(name: str) -> str:
     """``name`` as an identifier of SQL; each part of a dotted name by itself."""
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))

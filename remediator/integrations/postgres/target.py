@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from remediator.clock import Duration
 from remediator.integrations._secret import read_secret
 from remediator.integrations._size import Size
-from remediator.integrations.postgres._names import Column, Name, Table
+from remediator.integrations.postgres._names import Column, Name, Table, User
 from remediator.integrations.postgres._statement import Statement
 from remediator.target import Target
 
 Host = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._/-]{1,200}|[A-Za-z0-9.:_-]{1,253})$")]
-User = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.$@-]{0,62}$")]
 
 
 class Wait(BaseModel):

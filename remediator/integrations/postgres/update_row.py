@@ -63,7 +63,17 @@ class UpdateRow(Action[PostgresTarget]):
                 raise PermanentError(
                     f'column "{name}" is not among those of {self.row}: {", ".join(settings.columns)}', reason="column"
                 )
+        self._listed(settings)
         return settings
+
+    def _listed(self, settings: Row) -> None:
+        """Raises PermanentError for a value that the settings do not list for its column."""
+        for name, value in (*self.set.items(), *self.only_if.items()):
+            listed = settings.columns[name]
+            if listed and _as_text(value) not in listed:
+                raise PermanentError(
+                    f"{name} may be {', '.join(listed)} and not {_shown(_as_text(value))}", reason="value"
+                )
 
     async def diff(self, target: PostgresTarget, context: ActionContext) -> Change:
         """The columns now and as they would be, in PostgreSQL's own text. Raises TemporaryError, PermanentError."""
@@ -86,7 +96,7 @@ class UpdateRow(Action[PostgresTarget]):
                         "change is made for",
                         reason="changed",
                     )
-            self._allowed(settings, before, wanted)
+            self._can_come_back(settings, before)
             self._old_enough(settings, now)
         # What was asked for and not set decides too, and so belongs to what is approved and compared.
         besides = {name: now[name] for name in must if name not in wanted}
@@ -111,15 +121,13 @@ class UpdateRow(Action[PostgresTarget]):
             raise PermanentError(f"there is {how} of {self.row} {self.key}", reason="not_one_row")
         return dict(rows[0])
 
-    def _allowed(self, settings: Row, before: Mapping[str, str | None], wanted: Mapping[str, str | None]) -> None:
-        """Raises PermanentError for a value that the settings do not list, coming or going."""
-        for name, value in wanted.items():
+    def _can_come_back(self, settings: Row, before: Mapping[str, str | None]) -> None:
+        """Raises PermanentError for a value that is there and could not be put back."""
+        for name, value in before.items():
             listed = settings.columns[name]
             if listed and value not in listed:
-                raise PermanentError(f"{name} may be {', '.join(listed)} and not {_shown(value)}", reason="value")
-            if listed and before[name] not in listed:
                 raise PermanentError(
-                    f"{name} is {_shown(before[name])}, which the settings do not list, so it could not be put back",
+                    f"{name} is {_shown(value)}, which the settings do not list, so it could not be put back",
                     reason="no_way_back",
                 )
 

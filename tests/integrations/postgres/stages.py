@@ -14,8 +14,10 @@ from remediator.integrations.postgres.terminate_backends import TerminateBackend
 from remediator.integrations.postgres.update_row import UpdateRow
 from remediator.integrations.postgres.verify_dump import VerifyDump
 from tests.integrations.arrangements import Stage
-from tests.integrations.postgres.servers import backends, client, one_postgres, sql, target_of
+from tests.integrations.postgres.servers import PERMIT, backends, client, one_postgres, sql, target_of
 from tests.servers import program
+
+_STAGE_ONLY = {**PERMIT, "applications": ["stage-*"]}
 
 
 @asynccontextmanager
@@ -29,7 +31,7 @@ async def postgres_terminate_backends(directory: Path) -> AsyncIterator[Stage]:
         )
         yield Stage(
             action=action,
-            target=target_of(server, user="quick"),
+            target=target_of(server, user="quick", permit=_STAGE_ONLY),
             effects=lambda: 1 - backends(server, "stage-idle"),
             converges=True,
         )
@@ -44,7 +46,7 @@ async def postgres_cancel_backends(directory: Path) -> AsyncIterator[Stage]:
         running = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stage-slow' AND state = 'active'"
         yield Stage(
             action=action,
-            target=target_of(server, user="quick"),
+            target=target_of(server, user="quick", permit=_STAGE_ONLY),
             effects=lambda: 1 - int(sql(server, running)),
             converges=True,
         )
