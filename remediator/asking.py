@@ -55,7 +55,7 @@ class Asking(Preparing):
                 await self.stop(State.DENIED, verdict.reason, verdict.message)
             if verdict.decision is Decision.HOLD and isinstance(guard, ApprovalGuard):
                 # The settings may ask for more people than the rule, or the rule for more: the stricter one counts.
-                asking = guard if asking is None or guard.needed > asking.needed else asking
+                asking = guard if asking is None else asking.together(guard)
             elif verdict.decision is Decision.HOLD:
                 until = await self._paused_until() if isinstance(guard, PauseGuard) else verdict.until
                 self.held_about = verdict.about
@@ -134,11 +134,12 @@ class Asking(Preparing):
             digest=digest,
             changes=changes,
             state="pending",
-            needed=guard.needed,
+            needed=guard.people,
             requested_at=now,
             expires_at=now + guard.expires,
+            barred=(f"user:{plan.rule.owner}",) if guard.four_eyes and plan.rule.owner else (),
         )
-        message = f"waits for {guard.needed} yes: " + "; ".join(change["change"]["summary"] for change in changes)
+        message = f"waits for {approval.needed} yes: " + "; ".join(change["change"]["summary"] for change in changes)
         self._note()
         run = self.run.move(
             State.HELD, "approval", message, now=now, wake_at=approval.expires_at, progress=self.progress
@@ -149,7 +150,8 @@ class Asking(Preparing):
             "changes": changes,
             "expires_at": approval.expires_at,
             "evidence": self.progress.get("evidence", {}),
-            "needed": guard.needed,
+            "needed": approval.needed,
+            "barred": list(approval.barred),
             "was_granted": before is not None and before.state == "granted",
         }
         entry = self.entry("approval.requested", detail)

@@ -111,6 +111,8 @@ class Approval:
     requested_at: float
     expires_at: float
     votes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    barred: Sequence[str] = ()
+    """Whose yes does not count (``user:NAME``); their no does."""
 
 
 class Pause(NamedTuple):

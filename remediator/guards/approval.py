@@ -25,6 +25,9 @@ class Approval(Guard):
 
     needed: int = Field(default=1, description="How many different people must approve.")
     expires: Duration = Field(default=900.0, description="How long the question stays open; the run then expires.")
+    four_eyes: bool = Field(
+        default=False, description="At least two people, and a yes of the user who is the rule's owner does not count."
+    )
     unless: str | None = Field(
         default=None,
         min_length=1,
@@ -56,6 +59,16 @@ class Approval(Guard):
             raise ValueError("an approval that expires at once can never be given; write a time like 15m")
         return seconds
 
+    @property
+    def people(self) -> int:
+        """How many different people must approve."""
+        return max(self.needed, 2) if self.four_eyes else self.needed
+
+    def together(self, other: Approval) -> Approval:
+        """What both guards ask: as many people and as long as the one that asks more, four eyes if either does."""
+        more = other if other.people > self.people else self
+        return more.model_copy(update={"four_eyes": self.four_eyes or other.four_eyes})
+
     def reads(self) -> Collection[str]:
         """The probes that ``unless`` names."""
         return sorted(set(_PROBE.findall(self.unless or "")))
@@ -78,5 +91,5 @@ class Approval(Guard):
             return Verdict.allow("approved")
         if self.excused(context):
             return Verdict.allow(f"nobody need be asked: {self.unless}")
-        people = "somebody" if self.needed == 1 else f"{self.needed} people"
+        people = "somebody" if self.people == 1 else f"{self.people} people"
         return Verdict.hold("approval", f"waits for {people} to approve the change")

@@ -10,7 +10,9 @@ from remediator.run import NOT_STARTED, Kind, Run, State
 from remediator.store import Approval, Pause
 
 
-def may_vote(run: Run, approval: Approval | None, digest: str, actor: str, now: float) -> Approval:
+def may_vote(
+    run: Run, approval: Approval | None, digest: str, actor: str, now: float, *, yes: bool
+) -> Approval:
     """The open question that ``actor`` may answer now. Raises Conflict."""
     if approval is None:
         raise Conflict(f"run {run.id} waits for no approval (it is {run.state})")
@@ -24,6 +26,8 @@ def may_vote(run: Run, approval: Approval | None, digest: str, actor: str, now: 
         raise Conflict(f"run {run.id} is {run.state}")
     if any(vote["actor"] == actor for vote in approval.votes):
         raise Conflict(f"{actor} has already answered")
+    if yes and actor in approval.barred:
+        raise Conflict(f"{actor} owns this rule, whose approval asks for four eyes: somebody else must say yes")
     return approval
 
 

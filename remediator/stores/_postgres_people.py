@@ -30,7 +30,7 @@ async def newest_approval(session: Session, run_id: str) -> Approval | None:
     rows = await session.all(_NEWEST, run_id)
     if not rows:
         return None
-    return read_approval(rows[0], [row[8:] for row in rows if row[8] is not None])
+    return read_approval(rows[0], [row[9:] for row in rows if row[9] is not None])
 
 
 async def _run(transaction: Transaction, run_id: str) -> Run:
@@ -47,13 +47,14 @@ async def ask(
     written = await write_run(transaction, await still_waits(transaction, run))
     await transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = $1 AND state = 'pending'", run.id)
     await transaction.run(
-        f"INSERT INTO approval ({APPROVAL}) VALUES ($1,$2,$3,$4,'pending',$5,remediator_now(),$6)",  # noqa: S608
+        f"INSERT INTO approval ({APPROVAL}) VALUES ($1,$2,$3,$4,'pending',$5,remediator_now(),$6,$7)",  # noqa: S608
         approval.id,
         run.id,
         approval.digest,
         canonical_json(list(approval.changes)),
         approval.needed,
         approval.expires_at,
+        canonical_json(list(approval.barred)),
     )
     transaction.record(*entries)
     await add_runs(transaction, follow)
@@ -65,7 +66,7 @@ async def vote(transaction: Transaction, run_id: str, digest: str, actor: str, y
     # The row of the run is locked first, so that of many who answer at once each sees the answers before.
     run = await _run(transaction, run_id)
     now = await transaction.now()
-    approval = _people.may_vote(run, await newest_approval(transaction, run_id), digest, actor, now)
+    approval = _people.may_vote(run, await newest_approval(transaction, run_id), digest, actor, now, yes=yes)
     await transaction.run(
         "INSERT INTO approval_vote (approval_id, actor, yes, comment, at) VALUES ($1,$2,$3,$4,$5)",
         approval.id,

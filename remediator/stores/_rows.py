@@ -22,7 +22,7 @@ INCIDENT = "id,key,labels,members,opened_at,seen_at,ended_at"
 EFFECT = (
     "id,run_id,step,attempt,epoch,action,target,subject,effect,state,change,outcome,licensed_at,finished_at"
 )
-APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at"
+APPROVAL = "id,run_id,digest,changes,state,needed,requested_at,expires_at,barred"
 GUARD_STATE = "guard,scope,open,since,until,why,actor"
 AUDIT = "sequence,at,event,actor,run_id,rule,body,previous,digest"
 
@@ -126,6 +126,7 @@ def read_approval(row: Sequence[Any], votes: Sequence[Sequence[Any]]) -> Approva
         needed=row[5],
         requested_at=row[6],
         expires_at=row[7],
+        barred=tuple(json.loads(row[8])),
         votes=tuple({"actor": v[0], "yes": bool(v[1]), "comment": v[2], "at": v[3]} for v in votes),
     )
 

@@ -44,7 +44,7 @@ def ask(
     written = write_run(transaction, still_waits(transaction, run))
     transaction.run("UPDATE approval SET state = 'superseded' WHERE run_id = ? AND state = 'pending'", run.id)
     transaction.run(
-        f"INSERT INTO approval ({APPROVAL}) VALUES (?,?,?,?,'pending',?,?,?)",  # noqa: S608
+        f"INSERT INTO approval ({APPROVAL}) VALUES (?,?,?,?,'pending',?,?,?,?)",  # noqa: S608
         approval.id,
         run.id,
         approval.digest,
@@ -52,6 +52,7 @@ def ask(
         approval.needed,
         transaction.now,
         approval.expires_at,
+        canonical_json(list(approval.barred)),
     )
     transaction.record(*entries)
     add_runs(transaction, follow)
@@ -61,7 +62,7 @@ def ask(
 def vote(transaction: Transaction, run_id: str, digest: str, actor: str, yes: bool, comment: str) -> Run:
     """Count a person's answer; the last needed yes wakes the run, one no ends it."""
     run, approval, now = _run(transaction, run_id), newest_approval(transaction.connection, run_id), transaction.now
-    approval = _people.may_vote(run, approval, digest, actor, now)
+    approval = _people.may_vote(run, approval, digest, actor, now, yes=yes)
     transaction.run("INSERT INTO approval_vote VALUES (?,?,?,?,?)", approval.id, actor, int(yes), comment, now)
     granted = _people.granted(approval, yes)
     transaction.record(_people.voted(run, approval, actor, yes, comment))

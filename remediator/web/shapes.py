@@ -169,6 +169,8 @@ class ApprovalView(TypedDict):
     digest: str
     changes: Sequence[Mapping[str, Any]]
     needed: int
+    barred: list[str]
+    """Whose yes does not count: four eyes."""
     votes: Sequence[Mapping[str, Any]]
     requested_at: Instant
     expires_at: Instant
@@ -473,6 +475,7 @@ def show_approval(approval: Approval) -> ApprovalView:
         "digest": approval.digest,
         "changes": list(approval.changes),
         "needed": approval.needed,
+        "barred": list(approval.barred),
         "votes": [{**vote, "at": format_instant(vote["at"])} for vote in approval.votes],
         "requested_at": format_instant(approval.requested_at),
         "expires_at": format_instant(approval.expires_at),

@@ -279,7 +279,7 @@ async def test_an_end_and_a_wait_cannot_miss_each_other(ground: Ground) -> None:
 
 
 async def test_twenty_votes_on_four_replicas_grant_once(ground: Ground) -> None:
-    """Twenty people answer at once, some twice, on all replicas: the third yes grants, and nobody counts after it."""
+    """Twenty people answer at once, some twice, on all replicas: the third yes grants, and it is acted on once."""
     replicas = await ground.replicas(4)
     await ground.hold_time()
     bench = ground.bench(replicas[0])
@@ -294,6 +294,13 @@ async def test_twenty_votes_on_four_replicas_grant_once(ground: Ground) -> None:
     assert approval is not None and approval.state == "granted" and len(approval.votes) == 3
     assert (await replicas[1].run(run.id)).reason == "approved"
     assert (await bench.events(run.id)).count("approval.granted") == 3
+    taken = await _together([r.claim(f"w{n}", 30, 9) for n, r in enumerate(replicas)])
+    (claim,) = [claim for claims in taken for claim in claims]
+    digest = approval.changes[0]["digest"]
+    tries = await _together([r.licence(bench.request(claim, approval=digest)) for r in replicas])
+    assert sum(isinstance(each, Licence) for each in tries) == 1
+    assert all(isinstance(each, Licence | Lost) for each in tries)
+    assert len(await replicas[0].effects(run.id)) == 1
 
 
 # wakes ---------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,6 @@ def every_verb(bench: Bench, claim: Any) -> dict[str, Callable[[], Awaitable[Any
         "latest": lambda: store.latest("k"),
         "hasten": lambda: store.hasten(run.id, "user:ann", ""),
         "acknowledge": lambda: store.acknowledge(run.id, "user:ann", ""),
-        "acknowledge": lambda: store.acknowledge(run.id, "user:ann", ""),
         "incidents_of": lambda: store.incidents_of([run.incident_id]),
         "ask": lambda: bench.asked(claim),
         "approval": lambda: store.approval(run.id),

@@ -8,7 +8,7 @@ import pytest
 
 from remediator.errors import Conflict, NotFound
 from remediator.run import State
-from remediator.store import Pause
+from remediator.store import Approval, Pause
 from tests.stores.conformance.kit import CHANGE, T0, Bench, entry, outcome
 
 SHOWN = "what was shown"
@@ -16,6 +16,23 @@ SHOWN = "what was shown"
 
 class People:
     """The verbs ``ask``, ``approval``, ``vote``, ``cancel``, ``pause``, ``resume`` and ``pauses``."""
+
+    async def test_whose_yes_does_not_count(self, bench: Bench) -> None:
+        """Four eyes: who answers for the rule cannot let it through, and can always stop it."""
+        claim = await bench.running()
+        approval = Approval(
+            id=bench.ids(), run_id=claim.run.id, digest=SHOWN, changes=[], state="pending", needed=1,
+            requested_at=T0, expires_at=T0 + 900, barred=("user:olga",),
+        )  # fmt: skip
+        held = claim.run.move(State.HELD, "approval", "waits", now=T0, wake_at=T0 + 900)
+        await bench.store.ask(held, approval, entry(held, "approval.requested"))
+        kept = await bench.store.approval(held.id)
+        assert kept is not None and list(kept.barred) == ["user:olga"]
+        before = await bench.look(held.id)
+        with pytest.raises(Conflict, match="four eyes"):
+            await bench.store.vote(held.id, SHOWN, "user:olga", True, "")
+        assert await bench.look(held.id) == before
+        assert (await bench.store.vote(held.id, SHOWN, "user:olga", False, "")).state is State.DENIED
 
     async def test_a_question_holds_its_run(self, bench: Bench) -> None:
         """Asking people and holding the run are one commit, and the question shows what will be done."""
