@@ -75,22 +75,19 @@ def list_(
 @server_options
 def get(run_id: str, output: str, url: str | None, token_file: str | None) -> None:
     """One run with everything that led to where it is; @latest is the newest."""
-    client = Client(url, token_file)
-    found = client.get("api", "v1", "runs", run_id)
-    if output in ("table", "wide"):
-        _describe(found, client.get("api", "v1", "runs", found["id"], "escalations")["items"])
-    else:
-        _show(found, output)
+    _show(Client(url, token_file).get("api", "v1", "runs", run_id), output)
 
 
 def _show(found: Run, output: str) -> None:
     if output == "name":
         click.echo(found["id"])
-    else:
+    elif output in ("json", "yaml"):
         print_data(found, output)
+    else:
+        _describe(found)
 
 
-def _describe(found: Run, escalations: Sequence[Mapping[str, Any]] = ()) -> None:
+def _describe(found: Run) -> None:
     incident = found["incident"]
     line("Run", found["id"])
     line("Rule", f"{found['rule']} ({found['mode']}, {found['rule_digest'][:12]})")
@@ -109,7 +106,7 @@ def _describe(found: Run, escalations: Sequence[Mapping[str, Any]] = ()) -> None
         line("Remedy", f"{remedy['name'] or '(unnamed)'}: {remedy['state']} {remedy['message']}".rstrip())
     for step in found["steps"]:
         _step(step)
-    for told in escalations:
+    for told in found["escalations"]:
         line("Escalation", f"{told['policy']}: {told['state']} ({told['reason']}): {told['message']}")
         for call in told["calls"]:
             who = call["name"] or call["uses"]

@@ -40,17 +40,17 @@ class Route:
 _API = "/api/v1"
 ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_API}/runs", "listRuns", runs.list_runs, shapes.RunList, query=runs.RUN_FILTERS, refusals=(400,)),
-    Route("GET", f"{_API}/runs/{{id}}", "getRun", runs.get_run, shapes.RunView, refusals=(404,)),
+    Route("GET", f"{_API}/runs/{{id}}", "getRun", runs.get_run, runs.RunWhole, refusals=(404,)),
     Route(
-        "POST", f"{_API}/runs/{{id}}/approve", "approveRun", runs.approve_run, shapes.RunView,
+        "POST", f"{_API}/runs/{{id}}/approve", "approveRun", runs.approve_run, runs.RunWhole,
         role=Role.APPROVER, takes=shapes.Vote, refusals=(400, 404, 409),
     ),
     Route(
-        "POST", f"{_API}/runs/{{id}}/reject", "rejectRun", runs.reject_run, shapes.RunView,
+        "POST", f"{_API}/runs/{{id}}/reject", "rejectRun", runs.reject_run, runs.RunWhole,
         role=Role.APPROVER, takes=shapes.Vote, refusals=(400, 404, 409),
     ),
     Route(
-        "POST", f"{_API}/runs/{{id}}/cancel", "cancelRun", runs.cancel_run, shapes.RunView,
+        "POST", f"{_API}/runs/{{id}}/cancel", "cancelRun", runs.cancel_run, runs.RunWhole,
         role=Role.OPERATOR, takes=shapes.Cancel, refusals=(400, 404, 409),
     ),
     Route(

@@ -9,11 +9,18 @@ from remediator.log import logger
 from remediator.run import Kind, Run, State
 from remediator.web.answers import answer
 from remediator.web.call import Call, cursor
-from remediator.web.shapes import Cancel, Vote, show_brief, show_incident, show_run
+from remediator.web.escalations import EscalationView, escalations_of, show_escalation
+from remediator.web.shapes import Cancel, RunView, Vote, show_brief, show_incident, show_run
 
 _log = logger("web")
 RUN_FILTERS = ("state", "rule", "incident", "kind", "limit", "cursor")
 INCIDENT_FILTERS = ("open", "limit", "cursor")
+
+
+class RunWhole(RunView):
+    """A run, and who was called about it."""
+
+    escalations: list[EscalationView]
 
 
 async def list_runs(call: Call) -> web.Response:
@@ -44,7 +51,9 @@ async def get_run(call: Call) -> web.Response:
 async def _shown(call: Call, run: Run) -> web.Response:
     store = call.service.store
     incident = await store.incident(run.incident_id)
-    return answer(show_run(run, incident, await store.effects(run.id), await store.approval(run.id)))
+    shown = show_run(run, incident, await store.effects(run.id), await store.approval(run.id))
+    called = [show_escalation(each) for each in await escalations_of(store, run.id)]
+    return answer({**shown, "escalations": called})
 
 
 async def approve_run(call: Call) -> web.Response:

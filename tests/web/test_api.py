@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from remediator.audit import AuditRecord, Entry, verify
 from remediator.facts import GuardState
 from remediator.rule import Mode
-from remediator.web import shapes
+from remediator.web import runs, shapes
 from tests.web.site import DIGEST, TOKENS, Site, StartSite, asked, delivery, users
 
 
@@ -35,7 +35,7 @@ async def test_a_run_is_shown_with_everything_that_led_to_it(site: Site) -> None
     run_id = await asked(site)
     status, run = await site.get(f"/api/v1/runs/{run_id}")
     assert status == 200
-    _conforms(shapes.RunView, run)
+    _conforms(runs.RunWhole, run)
     assert (run["id"], run["rule"], run["state"], run["reason"], run["mode"]) == (
         run_id, "minting-queue-backlog", "held", "approval", "approve",
     )  # fmt: skip

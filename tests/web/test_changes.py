@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from remediator.web import changes, shapes
+from remediator.web import changes
 from tests.web.changes import changed
 from tests.web.site import TOKENS, Site, StartSite, asked, users
 
@@ -93,7 +93,7 @@ async def test_a_run_shows_its_remedies_and_what_its_steps_are_for(site: Site) -
     """Which remedy a step belongs to, what undoes it, what goes back by itself: all on the run's page."""
     run, _ = await changed(site)
     _, shown = await site.get(f"/api/v1/runs/{run.id}")
-    _conforms(shapes.RunView, shown)
+    _conforms(runs.RunWhole, shown)
     assert [(remedy["name"], remedy["state"]) for remedy in shown["remedies"]] == [
         ("add workers", "helped"), ("restart", "waiting"),
     ]  # fmt: skip

@@ -34,6 +34,7 @@ async def test_who_was_called_is_shown(site: Site) -> None:
     assert (second["state"], second["sent_at"], second["resolved"]) == ("waiting", None, None)
     assert second["next_at"] > first["sent_at"]
     assert (await site.get("/api/v1/runs/nobody/escalations"))[0] == 404
+    assert (await site.get(f"/api/v1/runs/{run_id}"))[1]["escalations"] == [told]
 
 
 async def test_one_word_takes_over(site: Site) -> None:
