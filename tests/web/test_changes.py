@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from remediator.web import changes
+from remediator.web import changes, runs
 from tests.web.changes import changed
 from tests.web.site import TOKENS, Site, StartSite, asked, users
 
