@@ -197,10 +197,11 @@ def counts(other: Transfer, now: float, slot: int) -> bool:
 
 
 def too_much(spend: Spend, others: Iterable[Transfer], now: float) -> TooMuch | None:
-    """Why ``spend`` may not be reserved beside ``others``, every transfer of its source that ``counts``; None: it may.
+    """Why ``spend`` may not be reserved beside ``others``; None: it may.
 
-    What is open counts whole, however old; what was paid counts for a day after it was closed. The balance lacks what
-    is open and what landed after it was read.
+    ``others`` are the transfers of its source or to its destination that ``counts``. What is open counts whole, however
+    old; what was paid counts for a day after it was closed. The balance lacks what is open and what landed after it was
+    read.
     """
     caps, others = spend.caps, list(others)
     if spend.amount <= 0 or spend.fee < 0:
@@ -213,6 +214,7 @@ def too_much(spend: Spend, others: Iterable[Transfer], now: float) -> TooMuch | 
     later = next((other for other in others if other.destination == spend.destination and _after(other, spend)), None)
     if later is not None:
         return TooMuch("hold", "stale", f"the balances were read before transfer {later.id} landed")
+    others = [other for other in others if other.source == spend.source]
     return _over_day(spend, others, now) or _under_floor(spend, others)
 
 
@@ -273,7 +275,7 @@ def decide(
 ) -> Transfer | TooMuch | None:
     """What a licence for ``spend`` does: go on with a transfer, refuse, or (None) reserve a new one.
 
-    ``mine`` are the transfers under its key, ``others`` those of its source that ``counts``.
+    ``mine`` are the transfers under its key, ``others`` those that ``too_much`` must be told of.
     """
     for transfer in mine:
         if transfer.state is TransferState.SETTLED:

@@ -84,6 +84,10 @@ def reason(spend: Spend, *others: Transfer) -> str:
         ({"balance": 10**6}, ({"state": "settled", "destination": "D", "slot": 101},), "stale"),
         ({"balance": 10**6}, ({"state": "settled", "destination": "D", "slot": 100},), ""),
         ({"balance": 10**6}, ({"state": "settled", "destination": "E", "slot": 101},), ""),
+        # Another treasury pays the same wallet: one at a time too, but out of its own caps.
+        ({"balance": 10**6}, ({"source": "T", "destination": "D"},), "in_flight"),
+        ({"balance": 10**6}, ({"source": "T", "destination": "D", "state": "settled", "slot": 101},), "stale"),
+        ({"balance": 1055}, ({"source": "T", "amount": 99}, {"source": "T"}, {"source": "T"}), ""),
         # What landed after the balance was read is not in it; what landed before is.
         ({"balance": 1061}, ({"state": "settled", "slot": 101, "fee": 5},), ""),
         ({"balance": 1060}, ({"state": "settled", "slot": 101, "fee": 5},), "floor"),

@@ -76,11 +76,12 @@ def since(now: float) -> float:
 def answer(spend: Spend, rows: Sequence[Sequence[Any]], key: str, now: float) -> Transfer | Refusal | None:
     """What a licence for ``spend`` does: go on with a transfer, refuse, or (None) reserve a new one.
 
-    ``rows`` are the transfers under its key and those of its source that count.
+    ``rows`` are the transfers under its key, and those of its source or to its destination that count.
     """
     found = [read(values) for values in rows]
     mine = [transfer for transfer in found if transfer.key == key]
-    others = [transfer for transfer in found if transfer.source == spend.source]
+    wanted = (spend.source, spend.destination)
+    others = [transfer for transfer in found if transfer.source == wanted[0] or transfer.destination == wanted[1]]
     decided = decide(spend, mine, others, now)
     return Refusal(*decided) if isinstance(decided, TooMuch) else decided
 

@@ -36,11 +36,13 @@ async def plan(transaction: Transaction, request: LicenceRequest) -> Transfer | 
         return refusal
     now = await transaction.now()
     rows = await transaction.all(
-        f"SELECT {TRANSFER} FROM transfer WHERE key = $1 OR source = $2 AND ({OPEN} OR closed_at > $3 OR slot > $4)",  # noqa: S608
+        f"SELECT {TRANSFER} FROM transfer WHERE key = $1 OR source = $2 AND ({OPEN} OR closed_at > $3 OR slot > $4)"  # noqa: S608
+        f" OR destination = $5 AND ({OPEN} OR slot > $4)",
         _money.key_of(request),
         spend.source,
         _money.since(now),
         spend.slot,
+        spend.destination,
     )
     return _money.answer(spend, rows, _money.key_of(request), now)
 

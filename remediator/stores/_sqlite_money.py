@@ -26,11 +26,13 @@ def plan(transaction: Transaction, request: LicenceRequest) -> Transfer | Refusa
     if (refusal := _money.never(request)) is not None:
         return refusal
     rows = transaction.all(
-        f"SELECT {TRANSFER} FROM transfer WHERE key = ?1 OR source = ?2 AND ({OPEN} OR closed_at > ?3 OR slot > ?4)",  # noqa: S608
+        f"SELECT {TRANSFER} FROM transfer WHERE key = ?1 OR source = ?2 AND ({OPEN} OR closed_at > ?3 OR slot > ?4)"  # noqa: S608
+        f" OR destination = ?5 AND ({OPEN} OR slot > ?4)",
         _money.key_of(request),
         spend.source,
         _money.since(transaction.now),
         spend.slot,
+        spend.destination,
     )
     return _money.answer(spend, rows, _money.key_of(request), transaction.now)
 

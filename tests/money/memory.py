@@ -71,7 +71,10 @@ class MemoryLedger:
         now = self.now()
         mine = [transfer for transfer in self.kept.values() if transfer.key == key]
         others = [
-            other for other in self.kept.values() if other.source == spend.source and counts(other, now, spend.slot)
+            other
+            for other in self.kept.values()
+            if (other.source == spend.source or other.destination == spend.destination)
+            and counts(other, now, spend.slot)
         ]
         if not self.lock:
             mine, others = [], [replace(other, destination="") for other in others]

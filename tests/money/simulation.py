@@ -84,7 +84,7 @@ class Film:
         nodes = [
             Node(
                 f"n{number}", self.cluster, _nap, lag=chance.choice((0, 0, 1, 10, 60, 140)),
-                loss=self.loss, two_faces=chance.choice((0, 0, 0, 100)),
+                loss=self.loss, two_faces=chance.choice((0, 0, 0, 100, 700)),
                 dark=[(begin := chance.random() * 600, begin + chance.random() * 900)] if chance.random() < 0.2 else (),
                 first=chance.choice((0, 0, 0, 0, 10_400)),
             )

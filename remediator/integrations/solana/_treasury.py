@@ -137,15 +137,15 @@ def _left_alone(transfer: Transfer, clock: Clock) -> bool:
 async def mismatches(target: SolanaTarget, ledger: Ledger, clock: Clock) -> Sequence[Mismatch]:
     """Payments of the treasury that the ledger does not know, and paid transfers that the chain does not show (R34).
 
-    Looks back to ``since`` of the settings, or to the oldest of the last thousand transfers. Raises TemporaryError,
+    Looks back to ``since`` of the settings, or to the first transfer of the ledger. Raises TemporaryError,
     PermanentError.
     """
     source = await target.treasury()
     endpoints = await target.same_cluster()
-    since = _since(target, await ledger.transfers(source=source, limit=_PAGE))
+    since = _since(target, await _all(ledger, source))
+    lines = await _lines(endpoints, source, since)
     # The ledger is read again after the chain: what lands in between is in the ledger before it is on the chain.
-    lines = await first_answer(endpoints, lambda endpoint: _history(endpoint, source, since), "its history")
-    kept = await ledger.transfers(source=source, limit=_PAGE)
+    kept = await _all(ledger, source)
     return [*await _foreign(target, endpoints, lines, kept, source), *_missing(lines, kept, since)]
 
 
@@ -154,6 +154,24 @@ def _since(target: SolanaTarget, kept: Sequence[Transfer]) -> int:
     if target.since is not None:
         return target.since
     return min((transfer.signed.slot for transfer in kept if transfer.signed is not None), default=2**63)
+
+
+async def _all(ledger: Ledger, source: str) -> list[Transfer]:
+    """Every transfer of a source, newest first."""
+    found: list[Transfer] = []
+    while page := await ledger.transfers(source=source, before=found[-1].id if found else "", limit=_PAGE):
+        found += page
+    return found
+
+
+async def _lines(endpoints: Sequence[Endpoint], source: str, since: int) -> list[Signature]:
+    """The history as all endpoints together show it: what one leaves out is not hidden. Raises TemporaryError."""
+    told = await every_answer(endpoints, lambda endpoint: _history(endpoint, source, since))
+    if len(told) < QUORUM:
+        message = f"{len(told)} endpoints told the history of the treasury, and {QUORUM} must"
+        raise TemporaryError(message, reason="endpoints")
+    found = {line.signature: line for lines in told for line in lines}
+    return sorted(found.values(), key=lambda line: line.slot, reverse=True)
 
 
 async def _history(endpoint: Endpoint, source: str, since: int) -> list[Signature]:

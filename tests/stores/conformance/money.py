@@ -104,6 +104,9 @@ class Money:
         answer = await bench.store.licence(self._ask(bench, other))
         assert isinstance(answer, Refusal)
         assert (answer.kind, answer.reason) == ("hold", "in_flight")
+        elsewhere = await bench.store.licence(self._ask(bench, other, replace(SPEND, source="Another treasury")))
+        assert isinstance(elsewhere, Refusal)
+        assert elsewhere.reason == "in_flight"
         live = await bench.store.save_transfer(transfer.sign(SIGNED), {})
         await bench.store.save_transfer(live.settle(1100, bench.clock.at), {})
         answer = await bench.store.licence(self._ask(bench, other))

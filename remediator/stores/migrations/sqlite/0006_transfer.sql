@@ -22,9 +22,10 @@ CREATE TABLE transfer (
 ) WITHOUT ROWID;
 -- A step pays once, and a wallet is paid once at a time, whatever any code believes.
 CREATE UNIQUE INDEX transfer_key ON transfer (key) WHERE state IN ('reserved', 'live', 'needs_human', 'settled');
-CREATE UNIQUE INDEX transfer_destination ON transfer (source, destination) WHERE state IN ('reserved', 'live', 'needs_human');
+CREATE UNIQUE INDEX transfer_destination ON transfer (destination) WHERE state IN ('reserved', 'live', 'needs_human');
 CREATE UNIQUE INDEX transfer_signature ON transfer (signature) WHERE signature <> '';
 CREATE INDEX transfer_keys ON transfer (key, reserved_at);
+CREATE INDEX transfer_landed ON transfer (destination, slot);
 CREATE INDEX transfer_source ON transfer (source, closed_at);
 CREATE INDEX transfer_effect ON transfer (effect_id) WHERE state = 'reserved';
 -- The history of money is never removed and what was signed is never changed.
