@@ -449,7 +449,7 @@ async def test_a_storm_pages_once() -> None:
 
 
 async def test_what_never_helps_is_not_done_for_ever_and_one_page_tells_so() -> None:
-    """kubernaut #214, #1090: 39 identical remediations in a row, each "completed". Here the third in vain is the last."""
+    """kubernaut #214, #1090: 39 identical remediations in a row, each "completed". Here the third is the last."""
     guards: list[dict[str, Any]] = [{"breaker": {}}]
     async with called({"uses": "place.tell", "target": "phone", "with": {"thing": "oncall"}}, more_guards=guards) as h:
         for _ in range(6):

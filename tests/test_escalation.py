@@ -185,8 +185,8 @@ def _problem(call: str) -> str:
         (
             '{uses: slack.post, target: slack, with: {channel: "#incidents", text: "${{ probes.x.y }}"}}',
             (
-                '78: nothing is named "probes" here; placeholders look into labels, annotations, severity, service, state, '
-                "reason, handover, approval, run [placeholder/invalid]"
+                '78: nothing is named "probes" here; placeholders look into labels, annotations, severity, service, '
+                "state, reason, handover, approval, run [placeholder/invalid]"
             ),
         ),
         (
