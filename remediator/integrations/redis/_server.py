@@ -25,6 +25,7 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import TimeoutError as LateError
 
 from remediator.errors import ActionError, PermanentError, TemporaryError
 from remediator.integrations._client import Unanswered
@@ -41,20 +42,24 @@ _CLOSE = 0.5
 """Seconds for saying good-bye; a server that hangs is left without."""
 
 
+# In this order: a class stands before the classes it belongs to.
+_WORDS: tuple[tuple[tuple[type[Exception], ...], type[ActionError], str, str], ...] = (
+    ((NoPermissionError,), PermanentError, "permission", "the user may not ({})"),
+    (_REFUSED, PermanentError, "credentials", "the credentials are not accepted"),
+    (_LATER, TemporaryError, "not_now", "not now ({})"),
+    ((ResponseError,), PermanentError, "refused", "{}"),
+    ((TimeoutError, LateError), TemporaryError, "unanswered", "no answer in time"),
+)
+
+
 def _word(error: Exception, what: str, where: str) -> ActionError:
     """The word for a command that was certainly not carried out."""
-    said = f"{what} at {where}"
-    if isinstance(error, NoPermissionError):
-        return PermanentError(f"{said}: the user may not ({error})", reason="permission")
-    if isinstance(error, _REFUSED):
-        return PermanentError(f"{said}: the credentials are not accepted", reason="credentials")
-    if isinstance(error, _LATER):
-        return TemporaryError(f"{said}: not now ({error})", reason="not_now")
-    if isinstance(error, ResponseError):
-        return PermanentError(f"{said}: {error}", reason="refused")
-    if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
-        return TemporaryError(f"{said}: no answer in time", reason="unanswered")
-    return TemporaryError(f"{said}: no connection ({type(error).__name__})", reason="connect")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return PermanentError(f"{what} at {where}: the certificate is not trusted", reason="tls")
+    for kinds, kind, reason, said in _WORDS:
+        if isinstance(error, kinds):
+            return kind(f"{what} at {where}: {said.format(str(error)[:300])}", reason=reason)
+    return TemporaryError(f"{what} at {where}: no connection ({type(error).__name__})", reason="connect")
 
 
 class Server:
@@ -152,16 +157,27 @@ async def nodes(target: RedisTarget) -> list[Node]:
     """The cluster as the first node that answers sees it. Raises TemporaryError, PermanentError."""
     if target.mode != "cluster":
         raise PermanentError(f"the target is of mode {target.mode} and not a cluster", reason="mode")
-    trouble: ActionError | None = None
-    for address in target.addresses:
-        try:
-            async with asyncio.timeout(target.timeout / len(target.addresses)), _connected(target, address) as server:
-                return parse_nodes(await server.ask("CLUSTER", "NODES"), address)
-        except (ActionError, TimeoutError) as error:
-            trouble = error if isinstance(error, ActionError) else None
-            if isinstance(error, PermanentError):
-                raise
-    raise trouble or TemporaryError("no node of the cluster answered in time", reason="unanswered")
+    trouble = TemporaryError("no node of the cluster answered in time", reason="unanswered")
+    try:
+        async with asyncio.timeout(target.timeout):
+            for address in target.addresses:
+                try:
+                    return await _asked(target, address)
+                except TemporaryError as error:
+                    trouble = error
+    except TimeoutError:
+        pass
+    raise trouble
+
+
+async def _asked(target: RedisTarget, address: str) -> list[Node]:
+    """The cluster as one node sees it; a node that hangs must leave time for the others."""
+    share = max(target.timeout / len(target.addresses), min(1.0, target.timeout / 2))
+    try:
+        async with asyncio.timeout(share), _connected(target, address) as server:
+            return parse_nodes(await server.ask("CLUSTER", "NODES"), address)
+    except TimeoutError:
+        raise TemporaryError(f"{address} did not answer in time", reason="unanswered") from None
 
 
 async def _place(target: RedisTarget, key: str | None, node: str | None, known: Sequence[Node] | None) -> str:

@@ -167,7 +167,7 @@ async def test_no_text_gets_past_a_value_or_a_key(server: Postgres) -> None:
     target = target_of(server, user="quick")
     sql(server, "INSERT INTO notes VALUES (1, 'first'), (2, 'second')")
     arrived = 0
-    for number, payload in enumerate(PAYLOADS[::2]):
+    for number, payload in enumerate(PAYLOADS[::4]):
         try:
             action = UpdateRow.model_validate({"row": "note", "key": 1, "set": {"text": payload}})
         except ValidationError:
@@ -184,6 +184,6 @@ async def test_no_text_gets_past_a_value_or_a_key(server: Postgres) -> None:
             await UpdateRow.model_validate({"row": "breaker", "key": payload, "set": {"note": "x"}}).diff(
                 target, acting()
             )
-    assert arrived > 120
+    assert arrived > 60
     assert sql(server, "SELECT count(*) FROM notes") == "2"
     assert sql(server, "SELECT text FROM notes WHERE id = 2") == "second"

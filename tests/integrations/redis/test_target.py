@@ -193,8 +193,9 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
     flags = ["--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no"]
     with redis_server(*flags, "--tls-ca-cert-file", certificate):
         address = f"127.0.0.1:{port}"
-        with pytest.raises(TemporaryError):
+        with pytest.raises(PermanentError, match="not trusted") as caught:
             await Ping().read(RedisTarget(addresses=[address], tls=True), looking())
+        assert caught.value.reason == "tls"
         trusting = RedisTarget(addresses=[address], tls=True, ca_file=str(certificate))
         assert (await Ping().read(trusting, looking()))["pong"] is True
 
