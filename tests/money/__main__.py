@@ -35,6 +35,8 @@ def main(seeds: int, first: int = 0, workers: int = 2) -> int:
             found += len(faults)
             for fault in faults:
                 print(fault, flush=True)
+            if total["seeds"] % 50_000 == 0:
+                print(f"{total['seeds']} seeds, {found} faults", flush=True)
     print(f"{found} faults; " + ", ".join(f"{count} {name}" for name, count in sorted(total.items())))
     return 1 if found else 0
 
