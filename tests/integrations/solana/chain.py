@@ -201,7 +201,10 @@ class Node:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One JSON-RPC call."""
-        body = await request.json()
+        try:
+            body = await request.json()
+        except ConnectionError:  # Who asked has died in the middle of its question.
+            return web.Response()
         method, params = body["method"], body.get("params") or []
         self.calls.append(method)
         instead = self.raw(method)
