@@ -15,6 +15,8 @@ from remediator.integrations.http._json_path import JsonPath, look_up
 from remediator.integrations.http._path import Path, Query, plain_path, with_query
 from remediator.integrations.http.target import HttpTarget
 
+_LONGEST = 4096
+
 
 class Check(BaseModel):
     """One GET and what it should show: a value inside the JSON answer, or the status alone."""
@@ -63,7 +65,10 @@ class Check(BaseModel):
         if value is None:
             raise TemporaryError(f"{said} without JSON that can be read", reason="not_json")
         found, inside = look_up(value, self.json_path)
-        return canonical_json(inside) if found else ""
+        seen = canonical_json(inside) if found else ""
+        if len(seen) > _LONGEST:
+            raise PermanentError(f"what {self.json_path} holds is too long to compare", reason="too_long")
+        return seen
 
     def equal_to(self, seen: str) -> Check | None:
         """The same look for what was ``seen`` once; None where nothing was there."""

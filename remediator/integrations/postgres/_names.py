@@ -26,7 +26,10 @@ def _text(text: str) -> str:
     return text
 
 
-Text = Annotated[str, Field(max_length=10_000), AfterValidator(_text)]
+LONGEST = 10_000
+"""Characters of the longest value."""
+
+Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(_text)]
 """A value, always sent as a bound parameter and never as a part of SQL."""
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from remediator.action import Action, ActionContext, Change, Effect, Happened, Outcome
 from remediator.clock import format_duration
 from remediator.errors import PermanentError, TemporaryError
-from remediator.integrations.postgres._names import Column, Name, Text, quoted
+from remediator.integrations.postgres._names import LONGEST, Column, Name, Text, quoted
 from remediator.integrations.postgres.target import PostgresTarget, Row
 
 Cell = Text | int | bool | None
@@ -96,7 +96,7 @@ class UpdateRow(Action[PostgresTarget]):
                         "change is made for",
                         reason="changed",
                     )
-            self._can_come_back(settings, before)
+            self._can_come_back(settings, before, wanted)
             self._old_enough(settings, now)
         # What was asked for and not set decides too, and so belongs to what is approved and compared.
         besides = {name: now[name] for name in must if name not in wanted}
@@ -121,8 +121,10 @@ class UpdateRow(Action[PostgresTarget]):
             raise PermanentError(f"there is {how} of {self.row} {self.key}", reason="not_one_row")
         return dict(rows[0])
 
-    def _can_come_back(self, settings: Row, before: Mapping[str, str | None]) -> None:
+    def _can_come_back(self, settings: Row, before: Mapping[str, str | None], wanted: Mapping[str, str | None]) -> None:
         """Raises PermanentError for a value that is there and could not be put back."""
+        if any(len(value or "") > LONGEST for value in (*before.values(), *wanted.values())):
+            raise PermanentError(f"{self.row} {self.key} holds more text than could be put back", reason="no_way_back")
         for name, value in before.items():
             listed = settings.columns[name]
             if listed and value not in listed:

@@ -17,6 +17,10 @@ Key = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_printa
 """The name of a key, sent as it is. Redis allows any bytes; what a person cannot read is refused here."""
 
 
+Aside = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_printable)]
+"""The name of a key that was put aside: longer than what it was called before."""
+
+
 def _value(text: str) -> str:
     try:
         text.encode()

@@ -93,8 +93,8 @@ class CircuitBreakerReset(Action[RedisTarget]):
         state, opened = now[settings.state], now[settings.opened_at]
         if state is None:
             raise PermanentError(f"there is no breaker of {self.id}", reason="no_breaker")
-        if settings.failures is not None and now[settings.failures] is None:
-            raise PermanentError(f"{self.id} has no {settings.failures}, as the settings say", reason="fields")
+        if settings.failures is not None and not _is_count(now[settings.failures]):
+            raise PermanentError(f"{self.id}: {settings.failures} is no count, as the settings say", reason="fields")
         if state != settings.open:
             raise PermanentError(f"{self.id} is {state[:100]} and not {settings.open}", reason="not_open")
         try:
@@ -149,6 +149,11 @@ class CircuitBreakerReset(Action[RedisTarget]):
         if now == dict(change.after):
             return Happened.YES
         return Happened.NO if now == dict(change.before) else Happened.UNKNOWN
+
+
+def _is_count(text: str | None) -> bool:
+    """Whether it can be put back as it was: whole numbers can, whatever else stands there may not."""
+    return text is not None and text.isascii() and text.isdigit() and len(text) <= 20
 
 
 async def _fields(server: Server, key: str, names: list[str]) -> dict[str, str | None]:

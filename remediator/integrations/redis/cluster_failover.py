@@ -134,6 +134,8 @@ class ClusterFailover(Action[RedisTarget]):
     def inverse(self, change: Change) -> ClusterFailover | None:
         """The former primary takes over again, if it is a replica of this node by then."""
         before = str(change.before["primary"])
+        if change.empty or before.startswith(":"):
+            return None  # It had no address any more when it was taken over from.
         return ClusterFailover(node=before, max_lag=self.max_lag, only_from=self.node)
 
     async def reconcile(self, target: RedisTarget, change: Change, context: ActionContext) -> Happened:

@@ -59,8 +59,10 @@ class DeleteKey(Action[RedisTarget]):
             raise TemporaryError(f'"{self.key}" has changed since it was looked at', reason="conflict")
         return Outcome(summary=f"{self.key} is deleted", data={"key": self.key})
 
-    def inverse(self, change: Change) -> Action[RedisTarget]:
+    def inverse(self, change: Change) -> Action[RedisTarget] | None:
         """The text of before, only if there still is no such key; gone by itself when it would have been."""
+        if change.empty:
+            return None
         back: dict[str, Any] = {"key": self.key, "value": change.before["value"], "only_if_absent": True}
         expires = change.before.get("expires_at")
         return set_key.SetKey.model_validate(back if expires is None else {**back, "expires_at": expires})

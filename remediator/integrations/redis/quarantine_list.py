@@ -11,7 +11,7 @@ from pydantic import Field
 from remediator.action import Action, ActionContext, Change, Effect, Happened, Outcome
 from remediator.clock import Duration, format_duration
 from remediator.errors import PermanentError, TemporaryError
-from remediator.integrations.redis._names import Key, quarantine_name
+from remediator.integrations.redis._names import Aside, Key, quarantine_name
 from remediator.integrations.redis._string import must_be_listed
 from remediator.integrations.redis.target import RedisTarget
 
@@ -43,7 +43,7 @@ class QuarantineList(Action[RedisTarget]):
     running: bool = Field(
         default=False, description="True to put aside also a list `…:active`, whose jobs are being worked on."
     )
-    restore: Key | None = Field(
+    restore: Aside | None = Field(
         default=None, description="The name it was given; it is put back. Taking a change back uses it."
     )
     length: int | None = Field(
@@ -131,7 +131,7 @@ class QuarantineList(Action[RedisTarget]):
 
     def inverse(self, change: Change) -> QuarantineList | None:
         """Put back, only if it is there as it was left and nothing has come in under the old name."""
-        if self.restore is not None:
+        if self.restore is not None or change.empty:
             return None
         return QuarantineList(key=self.key, restore=str(change.after["key"]), length=int(change.after["length"]))
 

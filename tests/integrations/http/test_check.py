@@ -190,6 +190,16 @@ async def test_a_check_that_cannot_be_read_stops_the_request(status: int, body: 
         assert all(request.line.startswith(b"GET") for request in it.received)
 
 
+async def test_a_value_that_is_too_long_is_not_compared() -> None:
+    """What is kept with every change must stay small: a place that holds a whole document is refused."""
+    async with queue_service() as queue:
+        queue.paused = "x" * 5000
+        target = queue.target()
+        with pytest.raises(PermanentError, match="too long"):
+            await Post.model_validate(PAUSE).diff(target, acting())
+        await target.close()
+
+
 async def test_a_check_needs_permission_to_look() -> None:
     """A check is a GET: without http.get on its path the request is refused."""
     async with queue_service() as queue:

@@ -154,6 +154,14 @@ async def test_settings_that_do_not_fit_the_table(server: Postgres) -> None:
             await _reset(**only).diff(target, acting())
 
 
+async def test_more_text_than_could_be_put_back(server: Postgres) -> None:
+    """A value that is too long to be kept with the change is not overwritten."""
+    sql(server, "UPDATE circuit_breaker_state SET note = repeat('x', 10001) WHERE trigger_id = 'mint'")
+    with pytest.raises(PermanentError, match="more text") as caught:
+        await _reset(set={"note": "short"}).diff(target_of(server), acting())
+    assert caught.value.reason == "no_way_back"
+
+
 async def test_null_is_a_value(server: Postgres) -> None:
     """NULL can be set, compared and put back."""
     back = await _do(UpdateRow.model_validate({"row": "breaker", "key": "mint", "set": {"note": None}}), server)

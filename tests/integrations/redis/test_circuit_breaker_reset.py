@@ -109,6 +109,9 @@ async def test_what_is_not_there_or_closed(server: RedisServer) -> None:
         await RESET.diff(target, acting())
     _breaker(server, state="closed", failures="0")
     assert (await RESET.diff(target, acting())).empty
+    _breaker(server, failures="many")
+    with pytest.raises(PermanentError, match="no count"):
+        await RESET.diff(target, acting())
     with pytest.raises(PermanentError, match="it has provider"):
         await CircuitBreakerReset(breaker="other", id="x").diff(target, acting())
 

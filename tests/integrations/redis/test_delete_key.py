@@ -23,7 +23,9 @@ async def test_delete_and_back() -> None:
     change = await action.diff(target, acting())
     await action.apply(target, change, acting())
     assert server.tell("EXISTS", "feature:rpc") == ":0\r\n"
-    stored = action.inverse(change).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    inverse = action.inverse(change)
+    assert inverse is not None
+    stored = inverse.model_dump(mode="json", by_alias=True, exclude_unset=True)
     back = SetKey.model_validate(json.loads(json.dumps(stored)))
     server.tell("SET", "feature:rpc", "somebody")
     with pytest.raises(PermanentError) as caught:
@@ -54,7 +56,9 @@ async def test_what_is_not_there_is_nothing_to_do() -> None:
     """A key that is gone is not deleted again."""
     server = one_server()
     server.tell("DEL", "feature:rpc")
-    assert (await DeleteKey(key="feature:rpc").diff(target_of(server), acting())).empty
+    change = await DeleteKey(key="feature:rpc").diff(target_of(server), acting())
+    assert change.empty
+    assert DeleteKey(key="feature:rpc").inverse(change) is None
 
 
 async def test_lists_and_unlisted_keys_are_refused() -> None:

@@ -101,7 +101,9 @@ async def test_an_empty_list_is_nothing_to_do(server: RedisServer) -> None:
     """Nothing is put aside where nothing is, and what is no list is refused."""
     target = target_of(server)
     server.tell("DEL", WAIT, "jobs")
-    assert (await QuarantineList(key=WAIT).diff(target, acting())).empty
+    change = await QuarantineList(key=WAIT).diff(target, acting())
+    assert change.empty
+    assert QuarantineList(key=WAIT).inverse(change) is None
     server.tell("SET", "jobs", "x")
     with pytest.raises(PermanentError, match="holds a string"):
         await QuarantineList(key="jobs").diff(target, acting())
@@ -117,6 +119,15 @@ async def test_a_crash_is_decided_by_looking(server: RedisServer) -> None:
     assert await action.reconcile(target, change, acting()) is Happened.YES
     server.tell("DEL", ASIDE)
     assert await action.reconcile(target, change, acting()) is Happened.UNKNOWN
+
+
+async def test_the_longest_key_can_be_put_back(server: RedisServer) -> None:
+    """Also a key as long as one may be comes back from where it is put aside."""
+    key = "k" * 512
+    server.tell("RPUSH", key, "1")
+    target = target_of(server, permit={"writable_keys": [key]})
+    await _do(await _do(QuarantineList(key=key), target), target)
+    assert server.tell("LLEN", key) == ":1\r\n"
 
 
 async def test_in_a_cluster_it_stays_on_its_node() -> None:
