@@ -91,6 +91,13 @@ def _skeleton(data: Any) -> Any:
     return type(data).__name__
 
 
+def _told(text: str, shown: list[str]) -> bool:
+    """Whether the plan holds ``text``: as it is, line by line, or its beginning, where a system takes no longer one."""
+    if any(text in one for one in shown) or all(any(line in one for one in shown) for line in text.split("\n")):
+        return True
+    return len(text) > 100 and "…" in text[-100:] and any(text[: text.rindex("…")].strip() in one for one in shown)
+
+
 class _Trial:
     """One action on its stage: what became of every text in every place."""
 
@@ -135,6 +142,7 @@ class _Trial:
         where, make, texts = place
         # Twice, because the first may make what the second changes.
         usual = [left for text in HARMLESS if (left := await self.carried(await self.plan(make, text)))][:2]
+        self.ends["harmless"] += len(usual)
         for text in texts:
             planned = await self.plan(make, text)
             left = await self.carried(planned)
@@ -155,7 +163,7 @@ class _Trial:
         known = set(_leaves(usual))
         for each in _leaves(left):
             if usual and each not in known:
-                assert any(each in one for one in shown), f"{where}: {each!r} left and is not in the plan"
+                assert _told(each, shown), f"{where}: {each[:200]!r} left and is not in the plan"
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
@@ -165,7 +173,8 @@ async def test_no_text_gets_past_any_action(name: str, tmp_path: Path) -> None:
         trial = _Trial(name, stage)
         for place in places(stage.action):
             await trial.place(place)
-        assert trial.ends["left as planned"] or stage.effects() == 0, "all were refused, and yet something happened"
+        if not trial.ends["left as planned"] + trial.ends["harmless"]:
+            assert stage.effects() == 0, "everything was refused, and yet something happened"
 
 
 # What the three oldest ways out look like in detail, and the probes beside them.

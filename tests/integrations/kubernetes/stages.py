@@ -105,7 +105,21 @@ def _stage(name: str, make: Make) -> Callable[[Path], AbstractAsyncContextManage
                     "commands": {"reload": {"argv": ["nginx", "-s", "reload"]}},
                 }
             )
-            yield Stage(action=action, target=target, effects=lambda: len(api.writes()), converges=name != "exec")
+            told = 0
+
+            def left() -> list[Any]:
+                """The calls that change something, as the server saw them."""
+                nonlocal told
+                new, told = api.writes()[told:], len(api.writes())
+                return [[c.verb, c.resource, c.namespace, c.name, dict(c.query), c.content_type, c.body] for c in new]
+
+            yield Stage(
+                action=action,
+                target=target,
+                effects=lambda: len(api.writes()),
+                converges=name != "exec",
+                left=left,
+            )
             await target.close()
 
     return stage
