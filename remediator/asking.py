@@ -98,7 +98,7 @@ class Asking(Preparing):
             siblings=siblings,
             all_targets=self.world.targets.keys(),
             change=_proposed(ready),
-            facts=Recalled(self.store, self.run, self.incident.key, siblings, now, looking=looking),
+            facts=Recalled(self.store, self.run, self.incident, siblings, now, looking=looking),
         )
 
     async def _verdict(self, name: str, guard: Guard, context: GuardContext) -> Verdict:

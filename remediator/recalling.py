@@ -10,6 +10,7 @@ from typing import TypeVar
 from remediator.action import canonical_json
 from remediator.errors import NotFound
 from remediator.facts import Announced, FiringAlert, GuardState, Of, OpenedRun, PastChange, PastRun
+from remediator.incident import Incident
 from remediator.matcher import Matcher, parse_matchers
 from remediator.run import Run
 from remediator.store import Store
@@ -25,11 +26,12 @@ class Recalled:
     """``Facts`` by a store. ``looking`` is for observe mode: nothing is opened or closed, only told."""
 
     def __init__(
-        self, store: Store, run: Run, incident_key: str, siblings: Sequence[str], now: float, *, looking: bool
+        self, store: Store, run: Run, incident: Incident, siblings: Sequence[str], now: float, *, looking: bool
     ) -> None:
         self._store = store
         self._run = run
-        self._key = incident_key
+        self._key = incident.key
+        self._members = incident.members.keys()
         self._siblings = siblings
         self._now = now
         self._looking = looking
@@ -72,8 +74,11 @@ class Recalled:
             FiringAlert(member.labels, member.min_start, incident.seen_at)
             for incident in _whole(incidents, "incidents to look through")
             if incident.key != self._key
-            for member in incident.firing()
-            if all(matcher.matches(member.labels) for matcher in asked)
+            for name, member in incident.members.items()
+            # The same alert may be part of another rule's group, and is no other alert there.
+            if member.ended_at is None
+            and name not in self._members
+            and all(matcher.matches(member.labels) for matcher in asked)
         ]
 
     async def announced(self, alert: str) -> Sequence[Announced]:

@@ -92,3 +92,18 @@ async def test_a_problem_does_not_hold_itself() -> None:
         assert (await h.end(await h.fire(db="one"))).state is State.SUCCEEDED
         second = await h.fire(db="two")
         assert (await h.state(second, State.HELD)).reason == "inhibition"
+
+
+@pytest.mark.looptime
+async def test_an_alert_in_the_group_of_another_rule_is_no_other_alert() -> None:
+    """A rule that groups the same alerts makes another incident of them, which holds nobody who answers them."""
+    rules = ONE.replace("GUARD", "{inhibition: 'alertname=\"Alarm\"'}") + """
+  - name: grouped
+    mode: observe
+    when: {alert: Alarm, group_by: [cluster]}
+    steps: [{uses: place.kick, target: here, with: {thing: web}}]
+"""
+    async with house(rules) as h:
+        receipt = await h.post(h.alert(cluster="a"))
+        ends = {(await h.end(run_id)).state for run_id in receipt.runs}
+        assert ends == {State.SUCCEEDED, State.OBSERVED}
