@@ -341,7 +341,7 @@ class PostgresStore:
 
     async def latest(self, key: str) -> Incident | None:
         """The newest life of a problem, or None."""
-        sql = f"SELECT {INCIDENT} FROM incident WHERE key = $1 ORDER BY id DESC LIMIT 1"  # noqa: S608
+        sql = f"SELECT {INCIDENT} FROM incident WHERE key = $1 ORDER BY ordinal DESC LIMIT 1"  # noqa: S608
         row = await self._read(lambda s: s.one(sql, key))
         return None if row is None else read_incident(row)
 

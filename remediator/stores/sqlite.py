@@ -21,7 +21,7 @@ from remediator.errors import NotFound, StoreUnavailable
 from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastRun
 from remediator.guard import Limit
 from remediator.ids import Ids
-from remediator.incident import Incident
+from remediator.incident import HISTORY, Incident
 from remediator.ledger import Transfer
 from remediator.run import Kind, Run, State
 from remediator.store import (
@@ -348,8 +348,13 @@ class SqliteStore:
 
     async def latest(self, key: str) -> Incident | None:
         """The newest life of a problem, or None."""
-        sql = f"SELECT {INCIDENT} FROM incident WHERE key = ? ORDER BY id DESC LIMIT 1"  # noqa: S608
-        row = await self._read(lambda c: c.execute(sql, (key,)).fetchone())
+        # Identifiers come from hosts, whose clocks may be wrong; the open life is the newest, or the last to end.
+        sql = (
+            f"SELECT {INCIDENT} FROM incident WHERE id IN"  # noqa: S608
+            " (SELECT id FROM incident WHERE key = ? ORDER BY id DESC LIMIT ?)"
+            " ORDER BY ended_at IS NOT NULL, ended_at DESC, id DESC LIMIT 1"
+        )
+        row = await self._read(lambda c: c.execute(sql, (key, HISTORY)).fetchone())
         return None if row is None else read_incident(row)
 
     async def incidents_of(self, ids: Collection[str]) -> Mapping[str, Incident]:
