@@ -83,6 +83,24 @@ def test_something_more_is_seen() -> None:
         check(PLAN, build(PLAN) + b"\0")
 
 
+def test_nobody_else_is_asked_to_sign_and_no_account_is_carried_along() -> None:
+    """The same instructions with the wallet as a second signer, or with an account that none of them names: refused."""
+    right = Message.from_bytes(build(PLAN))
+    keys, head = list(right.account_keys), right.header
+    bystander = Message.new_with_compiled_instructions(
+        head.num_required_signatures, head.num_readonly_signed_accounts, head.num_readonly_unsigned_accounts,
+        [*keys, Pubkey.new_unique()], right.recent_blockhash, right.instructions,
+    )  # fmt: skip
+    second = Message.new_with_compiled_instructions(
+        2, head.num_readonly_signed_accounts, head.num_readonly_unsigned_accounts, keys, right.recent_blockhash,
+        right.instructions,
+    )  # fmt: skip
+    for wrong in (bystander, second):
+        with pytest.raises(PermanentError) as caught:
+            check(PLAN, bytes(wrong))
+        assert caught.value.reason == "mismatch"
+
+
 def test_the_treasury_cannot_pay_itself_or_nothing() -> None:
     """A transfer to oneself and one of nothing are refused, even where they are what was planned."""
     for plan in (PLAN._replace(destination=PLAN.source), PLAN._replace(amount=0)):

@@ -318,6 +318,35 @@ async def test_nothing_is_signed_after_the_licence(tmp_path: Path) -> None:
         assert it.one.state is TransferState.RESERVED
 
 
+async def test_nothing_is_sent_after_the_licence(tmp_path: Path) -> None:
+    """A licence that ran out between the keeping of the signature and the sending: not a byte leaves any more."""
+    async with till(tmp_path) as it:
+        change = await it.change()
+        it.reserve(change)
+        context = it.context()
+        clock = _Stops()
+        context = replace(context, clock=clock, deadline=clock.monotonic() + 60.0)
+
+        async def kept() -> None:
+            clock.late = 1000.0 if it.one.state is TransferState.LIVE else 0.0
+
+        it.ledger.commit = kept
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.4):
+                await it.action.apply(it.target, change, context)
+        assert it.one.state is TransferState.LIVE
+        assert not it.it.chain.arrived
+
+
+class _Stops(SystemClock):
+    """A clock on which much time passes at once: the process was stopped."""
+
+    late = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.late
+
+
 async def test_what_was_sent_is_followed_after_the_licence(tmp_path: Path) -> None:
     """A licence that runs out after the sending stops the sending and not the looking."""
     async with till(tmp_path) as it:
