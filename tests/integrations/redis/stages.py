@@ -14,6 +14,7 @@ from remediator.integrations.redis.delete_key import DeleteKey
 from remediator.integrations.redis.quarantine_list import QuarantineList
 from remediator.integrations.redis.set_key import SetKey
 from tests.integrations.arrangements import Stage
+from tests.integrations.redis.monitor import Monitor
 from tests.integrations.redis.servers import one_cluster, one_server, target_of
 from tests.redis import RedisServer, redis_server
 
@@ -29,9 +30,15 @@ async def redis_set_key(directory: Path) -> AsyncIterator[Stage]:
     server.tell("SET", "feature:rpc", "primary")
     target = target_of(server)
     action = SetKey(key="feature:rpc", value="fallback")
+    monitor = Monitor(server)
     yield Stage(
-        action=action, target=target, effects=lambda: int(_has(server, "feature:rpc", "fallback")), converges=True
+        action=action,
+        target=target,
+        effects=lambda: int(_has(server, "feature:rpc", "fallback")),
+        converges=True,
+        left=monitor.left,
     )
+    monitor.close()
     await target.close()
 
 
@@ -62,7 +69,9 @@ async def redis_quarantine_list(directory: Path) -> AsyncIterator[Stage]:
     def effects() -> int:
         return int(server.tell("LLEN", f"{{{key}}}:quarantine:run-1.step0") == ":3\r\n")
 
-    yield Stage(action=QuarantineList(key=key), target=target, effects=effects, converges=True)
+    monitor = Monitor(server)
+    yield Stage(action=QuarantineList(key=key), target=target, effects=effects, converges=True, left=monitor.left)
+    monitor.close()
     await target.close()
 
 
