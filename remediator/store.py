@@ -343,6 +343,13 @@ class Store(Ledger, Protocol):
         """
         ...
 
+    async def retry(self, run_id: str, actor: str, comment: str) -> Run:
+        """A person has a run tried once more that ended without changing anything, while its alert fires.
+
+        It is queued as if it were new and keeps how it ended under ``before``. Raises NotFound, Conflict.
+        """
+        ...
+
     async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
         """Have a temporary change go back now. Raises NotFound, Conflict."""
         ...

@@ -171,6 +171,10 @@ def _outcome(record: AuditRecord, detail: Detail) -> Iterator[str]:
     yield f"{detail['action']} on {detail['target']}: {detail['state']}: {detail['outcome'].get('summary', '')}"
 
 
+def _retried(record: AuditRecord, detail: Detail) -> Iterator[str]:
+    yield f"{detail['message']}; it had been {detail['was']} ({detail['before']['reason']}) and changed nothing"
+
+
 def _late(record: AuditRecord, detail: Detail) -> Iterator[str]:
     yield f"an owner that had lost the run said afterwards: {detail['outcome'].get('summary', '')}"
 
@@ -208,6 +212,7 @@ _SENTENCES: Mapping[str, Callable[[AuditRecord, Detail], Iterator[str]]] = {
     "effect.intent": _intent,
     "effect.outcome": _outcome,
     "effect.late": _late,
+    "run.retry_requested": _retried,
     "change.in_force": _in_force,
     "change.revert_requested": _hastened,
 }

@@ -132,6 +132,10 @@ def _moves(history: History, run: Run) -> None:
         elif event == "approval.requested":
             assert state == "running", f"{where}: asked while {state}"
             state = "held"
+        elif event == "run.retry_requested":
+            assert state == detail["was"], f"{where}: says it was {detail['was']}, but it was {state}"
+            assert (State(state), State.QUEUED) in MOVES, f"{where}: tried again from {state}"
+            state = "queued"
         elif event == "approval.rejected":
             assert state == "held", f"{where}: rejected while {state}"
             state = detail["state"]
@@ -234,6 +238,8 @@ def _alone(history: History, max_runs: int) -> None:
                 if other.run_id != row.run_id
                 and (other.subject == row.subject or not other.subject or not row.subject)
                 and other.licensed_at <= row.licensed_at < (other.finished_at or float("inf"))
+                # In virtual time one may end in the very instant in which the next one begins.
+                and other.licensed_at < (row.finished_at or float("inf"))
             }
             assert len(others) < max_runs, f"{row.run_id} and {others} acted on {target} {row.subject} at once"
 

@@ -99,3 +99,30 @@ async def test_a_question_that_nobody_answers_expires() -> None:
         assert (await h.end(run_id)).state is State.EXPIRED
         with pytest.raises(Conflict):
             await h.vote(run_id)
+
+
+async def test_a_run_that_expired_is_tried_again() -> None:
+    """Nobody answered; a person has it tried again: people are asked anew, and it acts like any other run."""
+    async with house(rules(f"guards: [{{approval: {{expires: 5m}}}}]\n{PUT}")) as h:
+        run_id = await h.fire()
+        await h.state(run_id, State.EXPIRED)
+        await h.store.retry(run_id, "user:ann", "we are here now")
+        h.wake()
+        await h.state(run_id, State.HELD)
+        await h.vote(run_id)
+        run = await h.end(run_id)
+        assert run.state is State.SUCCEEDED and len(h.effects) == 1
+        assert [how["state"] for how in run.progress["before"]] == ["expired"]
+
+
+async def test_a_run_that_failed_before_it_changed_anything_is_tried_again() -> None:
+    """The target refused for certain; once it does not, the same run acts, under a licence of its own."""
+    async with house(rules(PUT)) as h:
+        h.places["here"].outside.faults.append("denied")
+        run_id = await h.fire()
+        await h.state(run_id, State.FAILED)
+        await h.store.retry(run_id, "user:ann", "permission was given")
+        h.wake()
+        assert (await h.end(run_id)).state is State.SUCCEEDED
+        assert [effect.state for effect in await h.store.effects(run_id)] == ["failed", "done"]
+        assert "run.retry_requested" in await h.events(run_id)

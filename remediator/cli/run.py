@@ -11,6 +11,7 @@ import click
 
 from remediator.cli._client import Client, server_options
 from remediator.cli._output import labels, limit_option, line, output_option, print_data, print_list, short
+from remediator.cli.pause import reason_option
 from remediator.problem import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -207,6 +208,19 @@ def acknowledge(run_id: str, comment: str, url: str | None, token_file: str | No
         run_id = client.get("api", "v1", "runs", run_id)["id"]
     for taken in client.post("api", "v1", "runs", run_id, "acknowledge", body={"comment": comment})["items"]:
         click.echo(f"{taken['policy']}: {taken['acknowledged']['actor']} has taken over")
+
+
+@run.command()
+@click.argument("run_id", metavar="ID")
+@reason_option(required=True)
+@server_options
+def retry(run_id: str, reason: str, url: str | None, token_file: str | None) -> None:
+    """Try once more what ended without changing anything, while its alert fires."""
+    client = Client(url, token_file)
+    if run_id == "@latest":
+        run_id = client.get("api", "v1", "runs", run_id)["id"]
+    after = client.post("api", "v1", "runs", run_id, "retry", body={"reason": reason})
+    click.echo(f"run {after['id']}: {after['state']}")
 
 
 @run.command()

@@ -128,6 +128,30 @@ def acknowledged(run: Run, actor: str, comment: str, now: float) -> Cancelled:
     return Cancelled(moved, _by(run, "escalation.acknowledged", actor, {"comment": comment, "about": run.about}))
 
 
+RETRIED = frozenset((State.FAILED, State.DENIED, State.EXPIRED))
+"""Ends after which a run that changed nothing may be tried again."""
+
+
+def retried(run: Run, ended_at: float | None, acted: bool, actor: str, comment: str, now: float) -> Cancelled:
+    """What it means that a run shall be tried again. Raises Conflict.
+
+    ``acted`` is whether a licence of it may have had an effect: then nothing is repeated, for nobody knows what a
+    second time would mean. It begins anew, with new evidence, and keeps how it ended before.
+    """
+    if run.kind is not Kind.REMEDY or run.state not in RETRIED:
+        raise Conflict(f"run {run.id} is {run.state}; only failed, denied and expired runs can be tried again")
+    if acted:
+        raise Conflict(f"run {run.id} has acted, and what was done is not repeated; look at it, and act by hand")
+    if ended_at is not None:
+        raise Conflict(f"run {run.id}: its alert has resolved, so there is nothing to try")
+    how = {"state": run.state.value, "reason": run.reason, "message": run.message, "at": run.updated_at}
+    progress = {"before": [*run.progress.get("before", ())[-9:], how]}
+    message = f"{actor} asked to try again" + (f": {comment}" if comment else "")
+    moved = run.move(State.QUEUED, "retried", message, now=now, wake_at=now, progress=progress, tries=0)
+    detail: dict[str, object] = {"comment": comment, "message": message, "was": run.state.value, "before": how}
+    return Cancelled(moved, _by(run, "run.retry_requested", actor, detail))
+
+
 def begun(wanted: Pause, now: float) -> Pause:
     """``wanted`` as it begins now, by the store's clock: it lasts as long as was asked for, whatever clock asked."""
     until = None if wanted.until is None else now + (wanted.until - wanted.since)

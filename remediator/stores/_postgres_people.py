@@ -115,6 +115,24 @@ async def acknowledge(transaction: Transaction, run_id: str, actor: str, comment
     return await write_run(transaction, moved)
 
 
+async def retry(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+    """Queue a run that ended and changed nothing once more; what was granted before does not count."""
+    # Rows are locked in the order of intake, the incident and then the run.
+    ended = await transaction.one(
+        "SELECT ended_at FROM incident WHERE id = (SELECT incident_id FROM run WHERE id = $1) FOR SHARE", run_id
+    )
+    run = await _run(transaction, run_id)
+    acted = await transaction.one("SELECT 1 FROM effect WHERE run_id = $1 AND state <> 'failed'", run_id) is not None
+    now = await transaction.now()
+    moved, entry = _people.retried(run, ended[0] if ended else 0.0, acted, actor, comment, now)
+    await transaction.run(
+        "UPDATE approval SET state = 'superseded' WHERE run_id = $1 AND state IN ('pending','granted')", run_id
+    )
+    transaction.record(entry)
+    transaction.wakes = True
+    return await write_run(transaction, moved)
+
+
 async def hasten(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
     """Have a temporary change go back now."""
     run = await _run(transaction, run_id)

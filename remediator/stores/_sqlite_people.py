@@ -92,6 +92,19 @@ def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> R
     return write_run(transaction, moved)
 
 
+def retry(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+    """Queue a run that ended and changed nothing once more; what was granted before does not count."""
+    run = _run(transaction, run_id)
+    ended = transaction.one("SELECT ended_at FROM incident WHERE id = ?", run.incident_id)
+    acted = transaction.one("SELECT 1 FROM effect WHERE run_id = ? AND state <> 'failed'", run_id) is not None
+    moved, entry = _people.retried(run, ended[0] if ended else 0.0, acted, actor, comment, transaction.now)
+    transaction.run(
+        "UPDATE approval SET state = 'superseded' WHERE run_id = ? AND state IN ('pending','granted')", run_id
+    )
+    transaction.record(entry)
+    return write_run(transaction, moved)
+
+
 def hasten(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
     """Have a temporary change go back now."""
     moved, entry = _people.hastened(_run(transaction, run_id), actor, comment, transaction.now)

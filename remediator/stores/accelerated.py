@@ -182,6 +182,12 @@ class AcceleratedStore:
         self._woken()
         return run
 
+    async def retry(self, run_id: str, actor: str, comment: str) -> Run:
+        """Try once more what ended and changed nothing. Raises NotFound, Conflict."""
+        run = await self._store.retry(run_id, actor, comment)
+        self._woken()
+        return run
+
     async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
         """Have a temporary change go back now. Raises NotFound, Conflict."""
         run = await self._store.hasten(run_id, actor, comment)

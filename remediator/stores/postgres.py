@@ -382,6 +382,10 @@ class PostgresStore:
         """A person takes over; nobody else is called. Raises NotFound, Conflict."""
         return await self._write(lambda t: _postgres_people.acknowledge(t, run_id, actor, comment))
 
+    async def retry(self, run_id: str, actor: str, comment: str) -> Run:
+        """Try once more what ended and changed nothing. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _postgres_people.retry(t, run_id, actor, comment))
+
     async def hasten(self, run_id: str, actor: str, comment: str) -> Run:
         """Have a temporary change go back now. Raises NotFound, Conflict."""
         return await self._write(lambda t: _postgres_people.hasten(t, run_id, actor, comment))

@@ -175,6 +175,7 @@ def live_event(record: AuditRecord) -> LiveEvent | None:
 
 _MOVES = {
     "run.queued": ("queued", "matched"),
+    "run.retry_requested": ("queued", "retried"),
     "run.started": ("running", "started"),
     "run.resumed": ("running", "resumed"),
     "run.recovered": ("running", "recovered"),

@@ -54,6 +54,10 @@ ROUTES: tuple[Route, ...] = (
         role=Role.OPERATOR, takes=shapes.Cancel, refusals=(400, 404, 409),
     ),
     Route(
+        "POST", f"{_API}/runs/{{id}}/retry", "retryRun", runs.retry_run, runs.RunWhole,
+        role=Role.OPERATOR, takes=shapes.Retry, refusals=(400, 404, 409),
+    ),
+    Route(
         "GET", f"{_API}/runs/{{id}}/escalations", "listEscalations", escalations.list_escalations,
         escalations.EscalationList, refusals=(404,),
     ),

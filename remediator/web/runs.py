@@ -10,7 +10,7 @@ from remediator.run import Kind, Run, State
 from remediator.web.answers import answer
 from remediator.web.call import Call, cursor
 from remediator.web.escalations import EscalationView, escalations_of, show_escalation
-from remediator.web.shapes import Cancel, RunView, Vote, show_brief, show_incident, show_run
+from remediator.web.shapes import Cancel, Retry, RunView, Vote, show_brief, show_incident, show_run
 
 _log = logger("web")
 RUN_FILTERS = ("state", "rule", "incident", "kind", "limit", "cursor")
@@ -83,6 +83,16 @@ async def cancel_run(call: Call) -> web.Response:
     wish = await call.body(Cancel)
     run = await call.service.store.cancel(call.path("id"), call.who.actor, wish.comment)
     _log.info("cancelled", run=run.id, actor=call.who.actor)
+    return await _shown(call, run)
+
+
+async def retry_run(call: Call) -> web.Response:
+    """Have a run tried once more that ended without changing anything, while its alert fires."""
+    call.know()
+    wish = await call.body(Retry)
+    run = await call.service.store.retry(call.path("id"), call.who.actor, wish.reason)
+    _log.info("tried again", run=run.id, actor=call.who.actor)
+    call.service.wake()
     return await _shown(call, run)
 
 

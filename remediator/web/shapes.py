@@ -44,6 +44,12 @@ class Cancel(Request):
     comment: Text = Field(default="", description="Why; kept in the audit.")
 
 
+class Retry(Request):
+    """A wish to have a run tried once more."""
+
+    reason: Text = Field(min_length=1, description="Why; kept in the audit.")
+
+
 class PauseRequest(Request):
     """A pause: nothing in its scope acts after it is committed."""
 
@@ -205,6 +211,8 @@ class RunBrief(TypedDict):
 class RunView(RunBrief):
     """A run with everything that led to where it is."""
 
+    before: list[Mapping[str, Any]]
+    """How it ended each time before a person had it tried again: `state`, `reason`, `message`, `at`."""
     remedies: list[RemedyView]
     """What was tried, in order; empty where the rule is one remedy without a name."""
     evidence: Mapping[str, Any]
@@ -409,6 +417,10 @@ def show_run(run: Run, incident: Incident, effects: Sequence[EffectRow], approva
     progress = run.progress
     return {
         **show_brief(run, incident, effects),
+        "before": [
+            {**how, "message": redact(how["message"]), "at": format_instant(how["at"])}
+            for how in progress.get("before", ())
+        ],
         "remedies": [
             {
                 "name": remedy["name"],

@@ -130,6 +130,17 @@ async def test_rejecting_and_cancelling(ask: Cli, site: Site) -> None:
     assert (await ask("run", "cancel", "@latest")).code == 1
 
 
+async def test_trying_again(ask: Cli, site: Site) -> None:
+    """What was rejected is tried again for a reason, and only then."""
+    run_id = await asked(site)
+    await ask("run", "reject", run_id)
+    assert (await ask("run", "retry", run_id)).code == 2
+    said = await ask("run", "retry", "@latest", "--reason", "the target is back")
+    assert (said.code, said.out) == (0, f"run {run_id}: queued\n")
+    said = await ask("run", "retry", run_id, "--reason", "again")
+    assert said.code == 1 and "only failed, denied and expired runs" in said.err
+
+
 async def test_a_person_takes_over(ask: Cli, site: Site) -> None:
     """Who was called stands under the run; one command ends the calling, and a second one says who has it."""
     run_id, _ = await called(site)

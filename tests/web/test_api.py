@@ -121,6 +121,22 @@ async def test_approving_takes_the_digest_that_was_shown(site: Site) -> None:
     assert (await site.post(path, json={"digest": DIGEST}))[0] == 409
 
 
+async def test_trying_again_what_was_denied(site: Site) -> None:
+    """With a reason the run is queued and the worker woken; it shows how it ended before; twice is a conflict."""
+    run_id = await asked(site)
+    await site.post(f"/api/v1/runs/{run_id}/reject", json={"digest": DIGEST, "comment": "not now"})
+    path = f"/api/v1/runs/{run_id}/retry"
+    assert (await site.post(path, json={}))[0] == 400
+    assert (await site.get(path))[0] == 405
+    woken = site.service.woken
+    status, run = await site.post(path, json={"reason": "now"})
+    assert (status, run["state"], run["reason"]) == (200, "queued", "retried")
+    _conforms(runs.RunWhole, run)
+    assert [how["reason"] for how in run["before"]] == ["rejected"]
+    assert site.service.woken == woken + 1
+    assert (await site.post(path, json={"reason": "now"}))[0] == 409
+
+
 async def test_looking_never_approves(site: Site) -> None:
     """A link preview that fetches the address of approval changes nothing: GET is 405."""
     run_id = await asked(site)

@@ -42,6 +42,7 @@ def every_verb(bench: Bench, claim: Any) -> dict[str, Callable[[], Awaitable[Any
         "incident": lambda: store.incident(run.incident_id),
         "incidents": store.incidents,
         "latest": lambda: store.latest("k"),
+        "retry": lambda: store.retry(run.id, "user:ann", ""),
         "hasten": lambda: store.hasten(run.id, "user:ann", ""),
         "acknowledge": lambda: store.acknowledge(run.id, "user:ann", ""),
         "incidents_of": lambda: store.incidents_of([run.incident_id]),

@@ -9,13 +9,73 @@ import pytest
 from remediator.errors import Conflict, NotFound
 from remediator.run import State
 from remediator.store import Approval, Pause
-from tests.stores.conformance.kit import CHANGE, T0, Bench, entry, outcome
+from tests.stores.conformance.kit import CHANGE, T0, Bench, entry, outcome, ref
 
 SHOWN = "what was shown"
 
 
 class People:
     """The verbs ``ask``, ``approval``, ``vote``, ``cancel``, ``pause``, ``resume`` and ``pauses``."""
+
+    @pytest.mark.parametrize("end", [State.FAILED, State.DENIED, State.EXPIRED])
+    async def test_trying_again(self, bench: Bench, end: State) -> None:
+        """What ended and changed nothing is queued as if it were new, and keeps how it ended and who asked."""
+        run = (await bench.running()).run
+        ended = await bench.moved(run, end, reason="no_target")
+        bench.clock.pass_(60)
+        again = await bench.store.retry(run.id, "user:ann", "the target is back")
+        assert (again.state, again.reason, again.wake_at) == (State.QUEUED, "retried", T0 + 60)
+        how = {"state": end.value, "reason": "no_target", "message": ended.message, "at": T0}
+        assert again.progress == {"before": [how]}
+        record = (await bench.records())[-1]
+        assert (record.event, record.actor) == ("run.retry_requested", "user:ann")
+        claim = await bench.claim_one()
+        assert claim.run.id == run.id
+        await bench.concluded(await bench.licensed(claim))
+        with pytest.raises(Conflict, match="is succeeded"):
+            await bench.store.retry(run.id, "user:ann", "")
+
+    async def test_what_failed_for_certain_is_tried_again(self, bench: Bench) -> None:
+        """A licence that certainly had no effect is no obstacle; its number is not used twice."""
+        run = await bench.concluded(await bench.licensed(await bench.running()), State.FAILED, "failed")
+        await bench.store.retry(run.id, "user:ann", "again")
+        claim = await bench.claim_one()
+        assert [effect.attempt for effect in claim.effects] == [1]
+        await bench.licensed(claim, attempt=2)
+
+    @pytest.mark.parametrize("state", ["done", "unknown"])
+    async def test_what_has_acted_is_not_repeated(self, bench: Bench, state: str) -> None:
+        """Whatever was done, or may have been, is not done again on somebody's word."""
+        run = await bench.concluded(await bench.licensed(await bench.running()), State.FAILED, state)
+        before = await bench.look(run.id)
+        with pytest.raises(Conflict, match="has acted"):
+            await bench.store.retry(run.id, "user:ann", "again")
+        assert await bench.look(run.id) == before
+
+    async def test_nothing_is_tried_again_for_an_alert_that_is_gone(self, bench: Bench) -> None:
+        """Nor is what goes on still, what nobody knows, or what waits for a person."""
+        run = (await bench.running()).run
+        with pytest.raises(Conflict, match="is running"):
+            await bench.store.retry(run.id, "user:ann", "")
+        await bench.moved(run, State.FAILED)
+        await bench.ends("a", ref("rule-a"))
+        with pytest.raises(Conflict, match="has resolved"):
+            await bench.store.retry(run.id, "user:ann", "")
+        with pytest.raises(NotFound):
+            await bench.store.retry("nobody", "user:ann", "")
+        other = (await bench.running("b")).run
+        await bench.moved(other, State.NEEDS_HUMAN)
+        with pytest.raises(Conflict, match="is needs_human"):
+            await bench.store.retry(other.id, "user:ann", "")
+
+    async def test_what_was_granted_before_does_not_count(self, bench: Bench) -> None:
+        """People look again: neither an open question nor an old yes survives."""
+        run = await bench.asked(await bench.running(), expires_in=60)
+        await bench.store.vote(run.id, SHOWN, "user:ann", True, "")
+        await bench.moved((await bench.claim_one()).run, State.FAILED)
+        await bench.store.retry(run.id, "user:ann", "again")
+        approval = await bench.store.approval(run.id)
+        assert approval is not None and approval.state == "superseded"
 
     async def test_whose_yes_does_not_count(self, bench: Bench) -> None:
         """Four eyes: who answers for the rule cannot let it through, and can always stop it."""
