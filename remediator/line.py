@@ -343,6 +343,9 @@ class Line(Closing):
             **self.progress,
             "closing": {"to": to.value, "reason": reason, "message": message, "undo": undo, "next": again, "left": []},
         }
+        if undo:
+            # From here on a person who cancels it only asks it to end: what did not help is put back first.
+            self.progress = {**self.progress, "cleanup": True}
         return True
 
     def _undoable(self) -> list[int]:

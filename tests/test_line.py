@@ -414,6 +414,23 @@ async def test_the_kill_switch_holds_what_puts_in_order() -> None:
         assert values(h)["workers"] == 3
 
 
+async def test_cancelling_a_run_that_is_to_undo_something_undoes_it_first() -> None:
+    """A pause keeps an ineffective change from being undone, and a person cancels: it goes back, nothing else is done."""
+    async with house(rules(LADDER)) as h:
+        values(h).update(workers=3)
+        run_id = await h.fire()
+        await h.state(run_id, State.VERIFYING)
+        await h.store.pause(Pause("global", "stop", "user:ann", h.clock.now(), None))
+        await h.state(run_id, State.HELD)
+        await asyncio.sleep(60)
+        await h.store.cancel(run_id, "user:ann", "enough")
+        await h.store.resume("global", "user:ann", "")
+        h.wake()
+        run = await h.end(run_id)
+        assert (run.state, run.reason, values(h)) == (State.FAILED, "ineffective", {"workers": 3})
+        assert "undone: step0" in run.message
+
+
 async def test_a_yes_covers_the_whole_remedy_and_what_follows_it() -> None:
     """People see every step and the final ones; the yes lasts until the run is done, also over a long wait."""
     body = f"""
