@@ -20,8 +20,24 @@ MONEY: tuple[str, ...] = (
 )
 """The points that only a payment passes."""
 
+CLOSED_LOOP: tuple[str, ...] = (
+    "closing.before_undo",
+    "closing.after_undo",
+    "closing.after_give_back",
+    "closing.before_next_remedy",
+    "closing.after_next_remedy",
+    "closing.before_final",
+    "closing.after_final",
+    "closing.before_end",
+    "revert.before_create",
+    "revert.before_back",
+    "revert.after_back",
+)
+"""The points that only a run passes which undoes, tries another remedy, has final steps, or made a temporary change."""
+
 POINTS: tuple[str, ...] = (
     *MONEY,
+    *CLOSED_LOOP,
     "store.before_commit",
     "store.after_commit",
     "intake.before_commit",

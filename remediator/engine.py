@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from remediator.clock import Clock
+from remediator.crashpoint import crashpoint
 from remediator.errors import Lost, StoreUnavailable
 from remediator.escalating import Escalating
 from remediator.ids import Ids
@@ -55,6 +56,7 @@ class Engine:
         line = _LINES[claim.run.kind](self, claim, lease)
         with structlog.contextvars.bound_contextvars(run=claim.run.id, rule=claim.run.rule):
             try:
+                crashpoint("worker.after_claim")
                 await line.go()
             except Lost as error:
                 _log.warning("the run has another owner now; nothing more is done here", error=str(error))

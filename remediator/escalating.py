@@ -15,7 +15,6 @@ import structlog
 from remediator import acting
 from remediator.clock import format_duration, format_instant
 from remediator.closing import Closing
-from remediator.crashpoint import crashpoint
 from remediator.errors import InputError, NotFound
 from remediator.escalation import Call, known, restored, snapshot
 from remediator.expression import ExpressionError
@@ -108,7 +107,6 @@ class Escalating(Closing):
 
     async def go(self) -> None:
         """Call whoever is due, and wait for the rest; ends by Stop, or by raising what the engine handles."""
-        crashpoint("worker.after_claim")
         self.calls = restored(self.progress["calls"])
         self.script = [self._step(index) for index in range(2 * len(self.calls))]
         try:

@@ -42,7 +42,6 @@ class Line(Closing):
 
     async def go(self) -> None:
         """Everything in order; ends by Stop, or by raising what the engine handles."""
-        crashpoint("worker.after_claim")
         try:
             self.plan = await self._plan()
             self.script = [*self.plan.rule.script]
@@ -379,24 +378,32 @@ class Line(Closing):
         """Undo, then try the next remedy or run the final steps and end. Returns only to try the next remedy."""
         for index in self.progress["closing"]["undo"]:
             at = self._undoing(index)
+            crashpoint("closing.before_undo")
             await self._order(at)
+            crashpoint("closing.after_undo")
             if self.step(at)["state"] == "done" and self.step(index)["state"] != "undone":
                 self.set_step(index, state="undone")
                 await self._give_back(index)
+                crashpoint("closing.after_give_back")
         closing = self.progress["closing"]
         if closing["next"] is not None and "cancel" not in self.progress and self.incident.open:
             kept = {key: value for key, value in self.progress.items() if key not in ("closing", "verify")}
             self.progress = {**kept, "at": closing["next"], "last": closing}
             message = f"{closing['message']}; another remedy is tried"
+            crashpoint("closing.before_next_remedy")
             await self.save(State.RUNNING, "next_remedy", message)
+            crashpoint("closing.after_next_remedy")
             return
         if self.acted:
             for index in self.plan.final:
+                crashpoint("closing.before_final")
                 await self._order(index)
+                crashpoint("closing.after_final")
         closing = self.progress["closing"]
         left = "".join(f"; not put in order: {each}" for each in closing["left"])
         undone = [self.step_id(index) for index in closing["undo"] if self.step(index)["state"] == "undone"]
         told = f"; undone: {', '.join(undone)}" if undone else ""
+        crashpoint("closing.before_end")
         await self.end(State(closing["to"]), closing["reason"], closing["message"] + told + left)
 
     def temporary(self, index: int, subject: str) -> Sequence[Run]:

@@ -28,6 +28,7 @@ def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
     """The run that puts back what the step at ``index`` of ``line`` has just changed."""
     if step.lease is None:
         raise ValueError("a change that stays needs no way back")
+    crashpoint("revert.before_create")
     now, known = line.now(), line.step(index)
     target = line.world.targets[step.target]
     deadline = now + step.lease.at_most
@@ -74,7 +75,6 @@ class Reverting(Closing):
 
     async def go(self) -> None:
         """Wait, put back, and say what came of it; ends by Stop, or by raising what the engine handles."""
-        crashpoint("worker.after_claim")
         kept = self.progress["change"]
         raw = {key: kept[key] for key in ("uses", "with", "target", "timeout")}
         self.script = [Step.model_validate({**raw, "id": "back", "retry": {"attempts": 10, "backoff": "30s"}})]
@@ -86,8 +86,10 @@ class Reverting(Closing):
                         await self._recover(effect)
                 if not self.acted:
                     await self._due()
+                crashpoint("revert.before_back")
                 with contextlib.suppress(Over):
                     await self._in_order(0)
+                crashpoint("revert.after_back")
             except Untidy as error:
                 await self._not_back(error)
             await self._back()
@@ -168,5 +170,6 @@ class Reverting(Closing):
         if not self.acted:
             await self.end(State.SUCCEEDED, "already_back", f"it is as it was before already: {summary}")
         asked = self.progress.get("asked")
-        why = f"{asked['actor']} asked for it" if asked else "its time was over"
+        late = self.now() >= self.progress["change"]["deadline"]
+        why = f"{asked['actor']} asked for it" if asked else "its time was over" if late else "the alert stayed resolved"
         await self.end(State.SUCCEEDED, "reverted", f"put back ({summary}): {why}")

@@ -37,6 +37,8 @@ PATHS: Mapping[str, Effect] = {
     "/slow": Effect.KEYED,
     "/limited": Effect.ONCE,
     "/alone": Effect.KEYED,
+    "/lever": Effect.PROBE,
+    "/lent": Effect.PROBE,
 }
 """Where the rules post to, and what class the rule says it is."""
 
@@ -80,6 +82,8 @@ class Outside:
         self.effects: list[invariants.Effect] = []
         self.keys: Counter[str] = Counter()
         self.by_run: dict[str, Counter[str]] = defaultdict(Counter)
+        self.levers: dict[str, Any] = {"/lever": 0, "/lent": 0}
+        """What each of these paths was set to, which a GET shows."""
         self.delay = 0.0
         """Seconds that every request takes; ``slow`` is for /slow, ``look`` for what the probe reads."""
         self.slow = 0.0
@@ -92,8 +96,10 @@ class Outside:
         begun, key = time.time(), request.headers["Idempotency-Key"]
         run_id, _, step = key.rpartition("-")
         kind = PATHS[request.path]
-        await request.read()
+        content = await request.read()
         await asyncio.sleep(self.slow if request.path == "/slow" else self.delay)
+        if request.path in self.levers:
+            self.levers[request.path] = json.loads(content)
         first = not self.keys[key]
         self.keys[key] += 1
         if first or kind is not Effect.KEYED:
@@ -106,6 +112,10 @@ class Outside:
             )
         self.on_request(request.path)
         return web.json_response({"count": self.keys[key]})
+
+    async def lever(self, request: web.Request) -> web.Response:
+        """What a lever was set to."""
+        return web.json_response({"n": self.levers[request.path]})
 
     async def state(self, request: web.Request) -> web.Response:
         """What the probe reads."""
@@ -125,6 +135,8 @@ class Scene:
         self.server: Server | None = None
         self.deaths: list[int] = []
         """Exit statuses of processes that ended before ``stop``."""
+        self.crashes: list[str] = []
+        """Where the processes that follow a dead one shall die; none: they live."""
         self.ending = False
         """Whether somebody sent SIGTERM, so that ending in peace is right."""
         self.receipts: list[Receipt] = []
@@ -174,14 +186,14 @@ class Scene:
             await asyncio.sleep(0.02)
 
     async def alive(self) -> None:
-        """If the service has died, note how and start it again, without a crash point this time."""
+        """If the service has died, note how and start it again, with the next crash point if there is another one."""
         async with self._starting:
             if self.server is not None and not self.server.running:
                 self.deaths.append(self.server.wait())
                 told = f"ended with {self.deaths[-1]}\n{self.server.log_tail()}"
                 assert self.deaths[-1] == -signal.SIGKILL or self.ending, told
                 self._keep_log(self.server)
-                await self.start()
+                await self.start(self.crashes.pop(0) if self.crashes else "")
 
     def _keep_log(self, server: Server) -> None:
         with contextlib.suppress(FileNotFoundError), (self.directory / "service.log").open("ab") as kept:
@@ -289,7 +301,7 @@ class Scene:
         for run in history.runs.values():
             done = self.outside.by_run[run.id]
             for path, times in done.items():
-                if PATHS[path] is not Effect.IDEMPOTENT:
+                if PATHS[path] is not Effect.IDEMPOTENT and path not in self.outside.levers:
                     assert times == 1, f"{path} took place {times} times for run {run.id}"
             if run.state is State.SUCCEEDED and run.rule in ("once", "idempotent", "keyed", "approved", "limited"):
                 assert done["/" + run.rule] >= 1, f"{run.rule} succeeded without its effect"
@@ -323,6 +335,8 @@ async def scene(directory: Path, **settings: Any) -> AsyncIterator[Scene]:
     for path in PATHS:
         app.router.add_post(path, outside.handle)
     app.router.add_get("/state", outside.state)
+    for path in outside.levers:
+        app.router.add_get(path, outside.lever)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
