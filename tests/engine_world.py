@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from remediator.target import Target
 from remediator.worker import Worker
 from remediator.world import World
 from tests import invariants
+from tests.closed_loop import Write
 
 EPOCH = 1_800_000_000.0
 
@@ -66,6 +68,8 @@ class Outside:
     values: dict[str, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     effects: list[invariants.Effect] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    """Every value that was written, ours and other people's, in order."""
     keys: dict[str, int] = field(default_factory=dict)
     """Idempotency keys that were seen, and how many requests carried each."""
     faults: deque[str] = field(default_factory=deque)
@@ -102,7 +106,10 @@ class Outside:
         begun = context.clock.now()
         if fault.startswith("slow "):
             await asyncio.sleep(float(fault.removeprefix("slow ")))
+        was = self.values.get(thing, 0)
         do()
+        by = (context.run_id, context.step, context.attempt)
+        self.writes.append(Write(self.name, thing, context.clock.now(), was, self.values.get(thing, 0), by))
         done = invariants.Effect(
             run=context.run_id, step=context.step, attempt=context.attempt, target=self.name,
             subject=thing, kind=action.effect, begun=begun, ended=context.clock.now(),
@@ -115,6 +122,11 @@ class Outside:
             raise ConnectionResetError("connection reset before the reply arrived")
         if fault == "no answer":
             await asyncio.sleep(1e9)
+
+    def meddle(self, thing: str, value: int, now: float) -> None:
+        """Somebody else sets a thing."""
+        self.writes.append(Write(self.name, thing, now, self.values.get(thing, 0), value))
+        self.values[thing] = value
 
     def read(self, thing: str) -> int:
         """The value of a thing. Raises TemporaryError while the outside is away."""
@@ -203,8 +215,21 @@ class Turn(Put):
             raise PermanentError(f"{self.thing} is {before} and not {self.only_from}", reason="changed")
         return await super().diff(target, context)
 
+    async def apply(self, target: Place, change: Change, context: ActionContext) -> Outcome:
+        values = target.outside.values
+
+        def turn() -> None:
+            if values.get(self.thing, 0) != change.before["n"]:
+                raise TemporaryError("409: somebody else changed it", reason="conflict")
+            values[self.thing] = self.to
+
+        await self._carry_out(target, context, turn)
+        return Outcome(summary=f"{self.thing} is {self.to}", data={"n": self.to})
+
     async def reconcile(self, target: Place, change: Change, context: ActionContext) -> Happened:
-        return Happened.YES if target.outside.read(self.thing) == self.to else Happened.NO
+        target.outside.read(self.thing)
+        found = any(e.run == context.run_id and e.step == context.step for e in target.outside.effects)
+        return Happened.YES if found else Happened.NO
 
     def inverse(self, change: Change) -> Turn | None:
         return None if self.jammed else Turn(thing=self.thing, to=change.before["n"], only_from=change.after["n"])
@@ -363,11 +388,12 @@ class House:
 
     def __init__(self, rules: str, *targets: Place, **options: Any) -> None:
         self.clock = LoopClock()
-        self.ids = SystemIds(self.clock)
+        self.ids = SystemIds(self.clock, options.pop("randomness", os.urandom))
         self.metrics = Metrics()
         self.registry: Registry = TestRegistry()
         self.places = {target.name: target for target in targets or (place(),)}
         self.lease = float(options.pop("lease", 30.0))
+        self.poll = float(options.pop("poll", 1.0))
         self.concurrency = int(options.pop("concurrency", 64))
         self.path = str(options.pop("path", ":memory:"))
         self.drop = options.pop("drop", ("pod",))
@@ -417,8 +443,9 @@ class House:
     def new_worker(self, owner: str) -> Worker:
         """A worker with an engine of its own, as another process would have."""
         return Worker(
-            self.store, self._engine(), owner=owner, clock=self.clock, lease=self.lease, concurrency=self.concurrency
-        )
+            self.store, self._engine(), owner=owner, clock=self.clock, lease=self.lease, concurrency=self.concurrency,
+            poll=self.poll,
+        )  # fmt: skip
 
     def wake(self) -> None:
         self.worker.wake()
@@ -432,7 +459,8 @@ class House:
         if rules is None:
             self.world = World(
                 registry=self.registry, rules=self.world.rules, targets=dict(self.places),
-                plans=Plans(self.registry, self.more_guards, self.of_service), mode_max=self.mode_max, severities=self.severities,
+                plans=Plans(self.registry, self.more_guards, self.of_service), mode_max=self.mode_max,
+                severities=self.severities,
             )  # fmt: skip
         else:
             self._use(rules)

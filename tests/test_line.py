@@ -415,7 +415,7 @@ async def test_the_kill_switch_holds_what_puts_in_order() -> None:
 
 
 async def test_cancelling_a_run_that_is_to_undo_something_undoes_it_first() -> None:
-    """A pause keeps an ineffective change from being undone, and a person cancels: it goes back, nothing else is done."""
+    """A pause keeps an ineffective change from being undone, and a person cancels: it goes back, and that is all."""
     async with house(rules(LADDER)) as h:
         values(h).update(workers=3)
         run_id = await h.fire()
