@@ -131,8 +131,8 @@ class Run(Action[CommandTarget]):
 
     async def verify(self, target: CommandTarget, change: Change, context: ActionContext) -> None:
         """Where the operator named ``done_if``, it must now succeed."""
-        program = self._program(target)
-        if program.done_if is not None:
+        program = target.commands.get(self.command)
+        if program is not None and program.done_if is not None:
             done, words = await self._ask(target, program.done_if, context)
             if not done:
                 raise TemporaryError(f"{program.done_if} does not succeed yet: {words}", reason="not_done")

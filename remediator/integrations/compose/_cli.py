@@ -67,6 +67,8 @@ async def _execute(target: ComposeTarget, words: Sequence[str], check: Callable[
         "DOCKER_HOST": f"unix://{target.socket}",
         "COMPOSE_ANSI": "never",
     }
+    if target.docker_config is not None:
+        environment["DOCKER_CONFIG"] = target.docker_config
     return await _host.execute(
         None,
         [*target.compose, "--project-name", target.project, *files, *words],

@@ -9,7 +9,8 @@ from typing import ClassVar
 from pydantic import Field
 
 from remediator.action import Action, ActionContext, Change, Effect, Outcome
-from remediator.errors import TemporaryError
+from remediator.errors import ActionError, TemporaryError
+from remediator.integrations.compose._container import Unfinished
 from remediator.integrations.compose._names import EVERYTHING, Grace
 from remediator.integrations.compose.target import ComposeTarget
 
@@ -46,10 +47,14 @@ class Down(Action[ComposeTarget]):
         """Stop what still runs, then remove what is there: done again after a crash it goes on where it was."""
         engine = await target.engine()
         found = await engine.containers()
+        context.check_deadline()
         await engine.stop([each for each in found if each.running], self.grace, context.check_deadline)
         # From here on the licence was used: what follows is the same effect, and finishing it is its meaning.
-        await engine.remove(found, lambda: None)
-        await engine.remove_networks()
+        try:
+            await engine.remove(found, lambda: None)
+            await engine.remove_networks()
+        except ActionError as error:
+            raise Unfinished(f"everything is stopped, but {error}") from error
         return Outcome(summary=f"{target.project} is down", data={"removed": len(found)})
 
     async def verify(self, target: ComposeTarget, change: Change, context: ActionContext) -> None:

@@ -76,6 +76,11 @@ class ComposeTarget(Target):
         max_length=5,
         description="How Compose is called: `[docker, compose]`, or `[docker-compose]` for version 1.",
     )
+    docker_config: str | None = Field(
+        default=None,
+        pattern=r"^/[^\x00]*$",
+        description="Folder with Docker's configuration, for images of registries that ask who you are.",
+    )
     timeout: Duration = Field(
         default=30.0, gt=0, le=600, description="How long one answer of the Engine may take, besides a stop's grace."
     )

@@ -100,6 +100,22 @@ async def test_wrong_settings_and_wrong_files_are_told_before_anything_happens(t
         await target.close()
 
 
+async def test_compose_gets_a_clean_environment(tmp_path: Path) -> None:
+    """Nothing of Remediator's environment reaches Compose, only where the Engine and its configuration are."""
+    program = tmp_path / "compose"
+    program.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment; echo worker 1234\n")
+    program.chmod(0o755)
+    with engine().project() as project:
+        project.create("worker")
+        target = project.target(compose=[str(program)], docker_config="/etc/remediator/docker")
+        await Recreate(service="worker").diff(target, acting())
+        await target.close()
+    names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
+    assert names - {"PWD", "_", "OLDPWD", "SHLVL"} == {
+        "PATH", "LANG", "HOME", "DOCKER_HOST", "DOCKER_CONFIG", "COMPOSE_ANSI"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("says", ["exit 1", "exec sleep 60"])
 async def test_compose_that_does_not_end_well_is_unknown_and_shows_no_environment(says: str, tmp_path: Path) -> None:
     """An `up` that fails or hangs may have removed the old container; a `config` that does is told without its text."""
