@@ -193,7 +193,7 @@ class Catalogue:
         return self._levers[name]
 
 
-def summary(kind: type[BaseModel]) -> str:
+def summary(kind: type[Any]) -> str:
     """The first paragraph of the docstring of ``kind``, in one line."""
     text = inspect.getdoc(kind) or ""
     return " ".join(text.split("\n\n")[0].split()).replace("``", "`")

@@ -10,6 +10,7 @@ import click
 
 from remediator.cli import main
 from remediator.web.routes import ROUTES, WEBHOOK
+from scripts.catalogue import PAGE, page
 
 ROOT = Path(__file__).parent.parent.parent
 OURS = ("serve", "run", "why", "change", "rule", "pause", "resume", "audit", "version")
@@ -57,3 +58,32 @@ def test_every_problem_stands_on_the_page() -> None:
     words |= {word.replace("_", "-") for word in re.findall(r'DeliveryError\(\s*\d+,\s*"([a-z_]+)"', alert)}
     assert len(words) > 25
     assert not sorted(word for word in words if f"`{word}`" not in page)
+
+
+def test_the_page_of_everything_is_current() -> None:
+    """The list of actions, probes, guards and checks is that of the code; `python -m scripts.catalogue` writes it."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    """A reader who follows a link finds a page, and on it the heading that the link names."""
+    lost = []
+    for text in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)\s]+)\)", _without_code(text.read_text(encoding="utf-8"))):
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, heading = link.partition("#")
+            page = (text.parent / path).resolve() if path else text
+            if not page.exists() or (heading and heading not in _anchors(page)):
+                lost.append(f"{text.relative_to(ROOT)}: {link}")
+    assert not lost, "\n".join(lost)
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^( *)```.*?^ *```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """What a link can name on a page: its headings as GitHub writes them, in small letters with dashes."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
