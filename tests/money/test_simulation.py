@@ -13,19 +13,21 @@ from tests.money.__main__ import STRETCH, judged
 from tests.money.mutants import OneEndpointExpiry, RetriesOnTimeout, SavesAfterSend
 from tests.money.simulation import play
 
-SEEDS = 10_000
+SEEDS, PARTS = 10_000, 5
 
 
-def test_no_seed_pays_twice_loses_or_overspends() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_seed_pays_twice_loses_or_overspends(part: int) -> None:
     """10,000 seeds: 0 double payments, 0 silent losses, no cap exceeded, and every transfer has an end."""
+    seeds = SEEDS // PARTS
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        parts = list(pool.map(judged, range(0, SEEDS, STRETCH)))
+        parts = list(pool.map(judged, range(part * seeds, (part + 1) * seeds, STRETCH)))
     faults = [fault for found, _ in parts for fault in found]
     seen = sum((part for _, part in parts), Counter[str]())
     assert not faults, faults[:5]
     # The seeds do reach what they are there for.
-    assert all(seen[state] > 500 for state in ("settled", "expired", "released", "needs_human", "deaths", "landed"))
-    assert seen["seeds"] == SEEDS
+    assert all(seen[state] > 100 for state in ("settled", "expired", "released", "needs_human", "deaths", "landed"))
+    assert seen["seeds"] == seeds
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def settings(it: Cluster, directory: Path, address: str, **more: Any) -> dict[st
         "wallets": {"minting": address},
         "caps": CAPS,
         "poll": "20ms",
-        "request_timeout": "1s",
+        "request_timeout": "5s",
         "permit": {"actions": ["solana.*"], "wallets": ["minting"]},
         **more,
     }
