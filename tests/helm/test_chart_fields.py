@@ -10,6 +10,14 @@ import pytest
 from tests.helm.chart import FULL, LEAST, SCALING, render
 from tests.helm.test_chart_postgres import EVERYTHING, POSTGRES, WITH_REDIS
 
+ROLES = """
+kind: ClusterRole
+rules: [{apiGroups: [""], resources: [nodes], resourceNames: [node-1], verbs: [get, patch]}]
+---
+kind: Role
+metadata: {namespace: production}
+rules: [{apiGroups: [apps], resources: [deployments], resourceNames: [minting-service], verbs: [get, patch]}]
+"""
 SHAPES = {
     "least": LEAST,
     "scaling": SCALING,
@@ -17,6 +25,7 @@ SHAPES = {
     "postgres": POSTGRES,
     "redis": WITH_REDIS,
     "everything": EVERYTHING,
+    "roles": {**SCALING, "rbac": {"roles": ROLES}},
 }
 PLAIN = {"str": str, "int": int, "bool": bool}
 MANY = re.compile(r"(?:List\[(.*)\]|Dict\[str, (.*)\])")

@@ -176,8 +176,8 @@ A rule with an empty `to` would let the pods reach everything, so without peers 
 {{- if and (not (kindIs "invalid" $period)) (lt (int $period) $least) -}}
   {{- fail (printf "terminationGracePeriodSeconds: %d would end the pod before worker.grace is over; write %d or more, or a shorter settings.worker.grace" (int $period) $least) -}}
 {{- end -}}
-{{- if and .Values.scaling .Values.networkPolicy.enabled (not .Values.networkPolicy.kubernetesApi.cidrs) -}}
-  {{- fail "scaling needs the Kubernetes API, and the network policy does not let the pod reach it; list the API's addresses in networkPolicy.kubernetesApi.cidrs" -}}
+{{- if and (or .Values.scaling .Values.rbac.roles) .Values.networkPolicy.enabled (not .Values.networkPolicy.kubernetesApi.cidrs) -}}
+  {{- fail "scaling or rbac.roles needs the Kubernetes API, and the network policy does not let the pod reach it; list the API's addresses in networkPolicy.kubernetesApi.cidrs" -}}
 {{- end -}}
 {{- $seen := dict -}}
 {{- range .Values.scaling -}}
@@ -186,6 +186,43 @@ A rule with an empty `to` would let the pods reach everything, so without peers 
   {{- end -}}
   {{- $_ := set $seen .namespace true -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* The Roles and ClusterRoles of the text in `rbac.roles`, as a JSON array. Refuses what `remediator rbac` never prints. */ -}}
+{{- define "remediator.roles" -}}
+{{- $roles := list -}}
+{{- $seen := dict -}}
+{{- range regexSplit "(?m)^---[ \t]*\r?$" .Values.rbac.roles -1 -}}
+  {{- $document := fromYaml . -}}
+  {{- if hasKey $document "Error" -}}
+    {{- fail (printf "rbac.roles: %s; write what `remediator rbac` prints, as it is" $document.Error) -}}
+  {{- end -}}
+  {{- $kind := get $document "kind" -}}
+  {{- if has $kind (list "Role" "ClusterRole") -}}
+    {{- $place := dig "metadata" "namespace" "" $document -}}
+    {{- if eq (eq $kind "Role") (empty $place) -}}
+      {{- fail (printf "rbac.roles: a %s in namespace %q; write the namespace of each Role, and none for a ClusterRole" $kind $place) -}}
+    {{- end -}}
+    {{- if hasKey $seen $place -}}
+      {{- fail (printf "rbac.roles: there are two %ss %s; print those of one target, with `remediator rbac --target`" $kind (ternary "of the cluster" (printf "for namespace %s" $place) (empty $place))) -}}
+    {{- end -}}
+    {{- $_ := set $seen $place true -}}
+    {{- range $rule := $document.rules -}}
+      {{- range $key := list "apiGroups" "resources" "verbs" -}}
+        {{- if or (has "*" (get $rule $key | default list)) (empty (get $rule $key)) -}}
+          {{- fail (printf "rbac.roles: a rule whose %s are %s; list them, no rule needs all" $key (get $rule $key | default list | toJson)) -}}
+        {{- end -}}
+      {{- end -}}
+    {{- end -}}
+    {{- $roles = append $roles (pick $document "kind" "metadata" "rules") -}}
+  {{- else if and $document (not (has $kind (list "RoleBinding" "ClusterRoleBinding"))) -}}
+    {{- fail (printf "rbac.roles: holds a %q; only Roles and their bindings belong there" (toString $kind)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and .Values.rbac.roles (not $roles) -}}
+  {{- fail "rbac.roles holds no Role; write what `remediator rbac` prints, as it is" -}}
+{{- end -}}
+{{- $roles | toJson -}}
 {{- end -}}
 
 {{- define "remediator.refuseSqlite" -}}
