@@ -171,5 +171,7 @@ class Reverting(Closing):
             await self.end(State.SUCCEEDED, "already_back", f"it is as it was before already: {summary}")
         asked = self.progress.get("asked")
         late = self.now() >= self.progress["change"]["deadline"]
-        why = f"{asked['actor']} asked for it" if asked else "its time was over" if late else "the alert stayed resolved"
+        why = "its time was over" if late else "the alert stayed resolved"
+        if asked:
+            why = f"{asked['actor']} asked for it"
         await self.end(State.SUCCEEDED, "reverted", f"put back ({summary}): {why}")

@@ -54,7 +54,7 @@ async def test_it_goes_back_when_the_alert_has_stayed_resolved() -> None:
         assert values(h)["workers"] == 3
         run = await h.store.run(back.id)
         assert (run.state, run.reason) == (State.SUCCEEDED, "reverted")
-        assert "workers 3 → 5" in run.message
+        assert run.message == "put back (workers 3 → 5): the alert stayed resolved"
         assert (await h.store.counts()).changes_in_force == 0
 
 
@@ -79,7 +79,8 @@ async def test_at_the_deadline_it_goes_back_although_the_alert_fires() -> None:
         assert values(h)["workers"] == 5
         await until(h, 1800 + 5)
         assert values(h)["workers"] == 3
-        assert (await h.store.run(back.id)).reason == "reverted"
+        run = await h.store.run(back.id)
+        assert (run.reason, run.message) == ("reverted", "put back (workers 3 → 5): its time was over")
 
 
 async def test_it_stays_while_a_new_life_of_the_problem_fires() -> None:
