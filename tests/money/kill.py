@@ -50,7 +50,7 @@ ENDED = ("succeeded", "failed", "denied", "cancelled", "expired", "needs_human")
 
 async def played(directory: Path, case: str) -> tuple[Cluster, str, Scene, list[Transfer], dict[str, Any]]:
     """A round in which the service dies at ``case`` (``point:passage``): everything as it is at its end."""
-    async with cluster(slot_time=0.004) as chain, scene(directory) as it:
+    async with cluster(slot_time=0.01) as chain, scene(directory) as it:
         address = wallet(chain)
         treasury = settings(chain, directory, address, patience="60s", kind="solana")
         it.configure([dict(RULE)], targets={"treasury": treasury})
@@ -89,7 +89,7 @@ async def round_of(directory: Path, case: str, *, dies: bool = True) -> int:
     return len(kept)
 
 
-async def main(rounds: int, at_once: int = 3) -> int:
+async def main(rounds: int, at_once: int = 2) -> int:
     """Play rounds, a few at a time."""
     chance, died, transfers = random.Random(7), Counter[str](), 0
     cases = [f"{(point := chance.choice(POINTS))}:{chance.choice((1, 1, 2, 3) if point[0] != 's' else range(1, 14))}"
@@ -103,6 +103,8 @@ async def main(rounds: int, at_once: int = 3) -> int:
                 try:
                     transfers += await round_of(Path(folder), case, dies=False)
                     died[case.partition(":")[0]] += 1
+                    if died.total() % 10 == 0:
+                        print(f"{died.total()} rounds are right", flush=True)
                 except AssertionError as error:
                     wrong.append(f"{case}: {error}")
                     print(wrong[-1], flush=True)

@@ -197,6 +197,9 @@ class Teller:
 
     async def _simulate(self, raw: bytes) -> None:
         problem = await first_answer(self.endpoints, lambda endpoint: endpoint.simulate(raw), "what it would do")
+        if problem == '"BlockhashNotFound"':
+            # An endpoint that lags has not seen it yet; or all this took too long.
+            raise TemporaryError("the endpoint that was asked does not know the blockhash", reason="blockhash")
         if problem:
             raise PermanentError(f"the chain would refuse the transfer: {problem}", reason="simulation")
 

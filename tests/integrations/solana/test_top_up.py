@@ -297,6 +297,17 @@ async def test_a_poor_treasury_is_seen_before_signing(tmp_path: Path) -> None:
         assert it.one.state is TransferState.RESERVED
 
 
+async def test_an_endpoint_that_does_not_know_the_blockhash_yet(tmp_path: Path) -> None:
+    """Asked beforehand, an endpoint that lags knows no fresh blockhash: nothing is kept, and trying again may help."""
+    async with till(tmp_path) as it:
+        it.it.nodes[0].lie["simulateTransaction"] = lambda right: {**right, "value": {"err": "BlockhashNotFound"}}
+        with pytest.raises(TemporaryError) as caught:
+            await it.pay()
+        assert caught.value.reason == "blockhash"
+        assert it.one.state is TransferState.RESERVED
+        assert not it.it.chain.arrived
+
+
 async def test_somebody_else_paid_meanwhile(tmp_path: Path) -> None:
     """A wallet that was filled by another hand between look and licence is looked at anew, and nothing is signed."""
     async with till(tmp_path) as it:
