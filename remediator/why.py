@@ -42,6 +42,8 @@ def why(run: Run, incident: Incident, rule: Rule | None, records: Sequence[Audit
         def tell(what: str, text: str, at: str = at) -> None:
             story.append({"at": at, "what": what, "text": text})
 
+        if record.event == "run.retry_requested":
+            seen.clear()  # What is seen from here on is seen anew, also where it is the same.
         for text in _evidence(detail.get("evidence", {}), seen):
             tell("evidence", text)
         for verdict in detail.get("verdicts", ()):
