@@ -115,8 +115,9 @@ async def test_a_run_that_expired_is_tried_again() -> None:
         assert run.state is State.SUCCEEDED and len(h.effects) == 1
         assert [how["state"] for how in run.progress["before"]] == ["expired"]
         records = await h.store.audit(run=run_id, limit=1000)
-        story = [told["text"] for told in why(run, await h.store.incident(run.incident_id), None, records)]
-        assert "user:ann asked to try again: we are here now; it had been expired (approval) and changed nothing" in story
+        story = [item["text"] for item in why(run, await h.store.incident(run.incident_id), None, records)]
+        told = "user:ann asked to try again: we are here now; it had been expired (approval) and changed nothing"
+        assert told in story
 
 
 async def test_a_run_that_failed_before_it_changed_anything_is_tried_again() -> None:

@@ -77,7 +77,8 @@ def get(name: str, output: str, url: str | None, token_file: str | None) -> None
 
 def _tally(tally: Mapping[str, Any]) -> None:
     """What an observed rule would have done, and what an acting one has."""
-    line("Matched", f"{tally['matched']} problem{'' if tally['matched'] == 1 else 's'}" + (f" since {short(tally['since'])}" if tally["since"] else ""))
+    problems = f"{tally['matched']} problem{'' if tally['matched'] == 1 else 's'}"
+    line("Matched", problems + (f" since {short(tally['since'])}" if tally["since"] else ""))
     if tally["would_have_acted"]:
         alone = f"{tally['self_resolved']} of them went away without this rule"
         half = f", half of those within {tally['self_resolved_after']}" if tally["self_resolved"] else ""
