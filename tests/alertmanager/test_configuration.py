@@ -75,7 +75,7 @@ def test_every_alert_tells_a_person_what_it_is() -> None:
         annotations = rule["annotations"]
         assert {"summary", "description", "runbook_url", "value"} <= annotations.keys(), rule["alert"]
         assert annotations["value"] == "{{ $value }}"
-        assert rule["labels"]["severity"] in {"critical", "warning", "none"}
+        assert rule["labels"]["severity"] in {"critical", "error", "warning", "info", "none"}
 
 
 def test_every_metric_of_the_minting_alerts_has_an_absent_companion() -> None:
