@@ -15,6 +15,10 @@ import pytest
 hypothesis.settings.register_profile("remediator", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("remediator")
 
+# A failed assertion in the suite that every store passes shows its values, as one in a test module does. Said here,
+# because it must be said before anybody imports that suite.
+pytest.register_assert_rewrite("tests.stores.conformance")
+
 # Python 3.11 makes an event loop for whoever first asks for one, and the plugins for asyncio and virtual time
 # ask even in tests that need none. Nobody would close that loop; having set none, they are told there is none.
 asyncio.set_event_loop(None)
