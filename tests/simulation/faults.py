@@ -7,7 +7,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from remediator.crashpoint import POINTS
+from remediator.crashpoint import MONEY, POINTS
+from tests.simulation.rules import TURNED
 from tests.simulation.weather import VERBS
 
 if TYPE_CHECKING:
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 KINDS = (
     "crash", "crash point", "drain", "stop", "stop point", "store away", "partition", "slow store", "lossy store",
-    "clock jump", "hasty person", "bad targets", "bad network",
+    "clock jump", "hasty person", "other hands", "bad targets", "bad network",
 )  # fmt: skip
 
 
-_POINTS = (
-    *POINTS, *(f"committed {verb}" for verb in VERBS), "",
-    # Between a licence and the record of its outcome is where it matters most.
-    *(5 * ("slow request sent",)),
-    *(3 * ("request sent", "committed licence", "engine.after_licence", "engine.after_apply", "committed conclude")),
+_POINTS = (*(point for point in POINTS if point not in MONEY), *(f"committed {verb}" for verb in VERBS), "")
+# Between a licence and the record of its outcome is where it matters most, and right after that.
+_BESIDE_EFFECTS = (
+    "request sent", "committed licence", "engine.after_licence", "engine.after_apply", "committed conclude",
+    "engine.after_conclude",
 )  # fmt: skip
 
 
@@ -69,12 +70,15 @@ class Faults:
         length = dice.choice((2.0, 10.0, 0.7 * lease, 1.6 * lease, 3 * lease)) * dice.uniform(0.7, 1.3)
         simulation.witness.tell("fault", kind, round(length, 3))
         replica = simulation.any_alive()
-        if kind == "hasty person":
+        if kind == "other hands":
+            simulation.servers["beta"].meddle(dice.choice(TURNED), dice.choice((0, 0, 1, 6)))
+        elif kind == "hasty person":
             simulation.dooms.append(Doom("engine.before_licence", 1, 0.0, hasty=True))
         elif kind in ("crash point", "stop point"):
             # About as long as a lease is where it is decided who may act.
             stop = lease * dice.choice((0.7, 1.3, 1.6, 2.5)) * dice.uniform(0.8, 1.2) if kind == "stop point" else 0.0
-            simulation.dooms.append(Doom(dice.choice(_POINTS), dice.choice((1, 1, 2, 3)), stop))
+            point = dice.choice((dice.choice(_POINTS), dice.choice(_BESIDE_EFFECTS), "slow request sent"))
+            simulation.dooms.append(Doom(point, dice.choice((1, 1, 2, 3)), stop))
         elif replica is not None:
             self._strike_at(kind, replica, length)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from remediator.run import LIVE, Kind, Run, State
-from tests import invariants, lives
+from tests import closed_loop, invariants, lives
 from tests.simulation.loop import EPOCH
 from tests.simulation.rules import OFTEN_GONE, by_digest
 from tests.simulation.senders import Life
@@ -28,7 +28,8 @@ async def judge(simulation: Simulation) -> list[Run]:
     for run in history.runs.values():
         _ended(run, pauses)
     _epochs(simulation, effects, history)
-    _tidy(history)
+    writes = [write for server in simulation.servers.values() for write in server.writes]
+    closed_loop.check(history, by_digest(), writes)
     _lives(simulation, history)
     return list(history.runs.values())
 
@@ -51,30 +52,6 @@ def _ended(run: Run, pauses: set[str]) -> None:
     scopes = {"global", f"rule:{run.rule}", *(f"target:{name}" for name in run.targets)}
     held = run.state is State.HELD and run.reason == "paused" and scopes & pauses
     assert held, f"I9: {run.id} never ended: {run.state}, {run.reason}: {run.message}"
-
-
-_UNTIDY = frozenset(("poison", "bug", "mode", "plan"))
-"""Ends after which nothing more was safe to do, or allowed."""
-
-
-def _tidy(history: invariants.History) -> None:
-    """Final steps were tried wherever a remedy had acted, and every temporary change has or had its way back."""
-    acted = {row.run_id for row in history.rows if row.state != "failed"} - {run_id for run_id, _, _ in history.closing}
-    backs = {run.about for run in history.runs.values() if run.kind is Kind.REVERT}
-    for run in history.runs.values():
-        if run.kind is not Kind.REMEDY:
-            continue
-        script, steps = by_digest()[run.rule_digest].script, run.progress.get("steps", ())
-        for index, step in enumerate(steps[: len(script)]):
-            lent = script[index].lease is not None and "inverse" in step
-            assert not lent or f"{run.id}/{index}" in backs, f"{run.id}: step {index} is lent, and has no way back"
-        final = by_digest()[run.rule_digest].spans[-1]
-        reasons = {body["detail"].get("reason") for body in history.of(run.id)}
-        if run.state in LIVE or reasons & _UNTIDY or run.id not in acted:
-            continue
-        for index in final:
-            state = steps[index]["state"] if index < len(steps) else "missing"
-            assert state in ("done", "failed", "unknown"), f"{run.id} {run.reason}: final step {index} is {state}"
 
 
 def _epochs(simulation: Simulation, effects: list[invariants.Effect], history: invariants.History) -> None:

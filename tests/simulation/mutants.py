@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from remediator import acting, arrival, engine, worker
+from remediator import acting, arrival, line, worker
 from remediator.action import ActionContext, Effect
 from remediator.asking import Asking
 from remediator.audit import Entry
@@ -69,12 +69,12 @@ MUTANTS: Mapping[str, tuple[Mutation, ...]] = {
     "the licence does not read the incident": (Mutation(_decide, "gone", _nothing),),
     "the licence does not read the approval": (
         Mutation(_decide, "approved", _nothing),
-        Mutation(Asking, "_granted", lambda line, approval, ready: approval is not None),
+        Mutation(Asking, "_granted", lambda it, approval, ready: approval is not None),
     ),
     "a yes to one change is a yes to every change": (
         Mutation(_decide, "_same", lambda change, request: True),
         Mutation(
-            Asking, "_granted", lambda line, approval, ready: approval is not None and approval.state == "granted"
+            Asking, "_granted", lambda it, approval, ready: approval is not None and approval.state == "granted"
         ),
     ),
     "effects begin after the deadline": (Mutation(ActionContext, "check_deadline", _nothing),),
@@ -85,11 +85,11 @@ MUTANTS: Mapping[str, tuple[Mutation, ...]] = {
     "rate limits are not counted": (Mutation(RateLimit, "limits", lambda guard, context: ()),),
     "a start is an identity": (Mutation(Member, "holds", _first_start),),
     "every notice opens an incident": (Mutation(arrival, "HISTORY", 0),),
-    "observe acts": (Mutation(engine, "effective_mode", lambda rule, most: Mode.AUTO),),
+    "observe acts": (Mutation(line, "effective_mode", lambda rule, most: Mode.AUTO),),
     "the intent is not recorded": (Mutation(Transaction, "record", _without_intent),),
     "an open licence keeps no locks": (
         Mutation(_sqlite_runs, "_HOLDING", "SELECT id, locks, state, lease_until FROM run WHERE state = 'running'"),
     ),
-    "an open effect is looked for at once": (Mutation(acting, "_quiet", lambda line, rule, effect: True),),
+    "an open effect is looked for at once": (Mutation(acting, "_quiet", lambda it, effect: True),),
 }
 """What is taken away, and how."""

@@ -21,6 +21,7 @@ from remediator.guard import Guard
 from remediator.probe import Probe, ProbeContext
 from remediator.target import Target
 from tests import invariants
+from tests.closed_loop import Write
 from tests.simulation.loop import EPOCH, Died, SimulatedLoop, current_process
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class Server:
         self.versions: dict[str, int] = {}
         self.keys: set[str] = set()
         self.done: list[invariants.Effect] = []
+        self.writes: list[Write] = []
+        """Every value that was written, ours and other people's, in order."""
+
+    def meddle(self, thing: str, value: int) -> None:
+        """Somebody else sets a thing."""
+        self.witness.tell(f"{self.name}.{thing}", "is set by somebody", value)
+        now = EPOCH + self.loop.time()
+        self.writes.append(Write(self.name, thing, now, self.values.get(thing, 0), value))
+        self.values[thing] = value
 
     async def read(self, thing: str) -> int:
         """The value of a thing. Raises TemporaryError when the server does not answer."""
@@ -63,7 +73,8 @@ class Server:
         if process is not None and not process.alive:
             raise Died
         self.witness.begins(context.run_id, context.step, context.attempt)
-        begun, fate = EPOCH + self.loop.time(), self._fate()
+        visible = lever.effect in (Effect.CONDITIONAL, Effect.PROBE)
+        begun, fate = EPOCH + self.loop.time(), self._fate(8 if visible else 2)
         if fate == "refused":
             raise TemporaryError("connection refused", reason="refused")
         if fate == "denied":
@@ -72,18 +83,19 @@ class Server:
         if fate == "lost request":
             self.loop.world(self.dice.uniform(0.1, 5.0), _answer, answer, ConnectionResetError("reset"))
         else:
-            reach = _REACH if lever.effect in (Effect.CONDITIONAL, Effect.PROBE) else 4 * TIMEOUT
-            delay = self.dice.random() * (reach if fate == "slow" else self.pace)
+            reach = _REACH if visible else 4 * TIMEOUT
+            # Rather late than soon: what matters is what happens before it arrives.
+            delay = (1 - self.dice.random() ** 3) * reach if fate == "slow" else self.dice.random() * self.pace
             self.loop.world(delay, self._arrive, lever, context, do, begun, answer, fate)
         crashpoint("request sent")
-        if fate == "slow":
+        if fate == "slow" and visible:
             crashpoint("slow request sent")
         await answer
 
-    def _fate(self) -> str:
+    def _fate(self, slow: int) -> str:
         if self.dice.random() >= self.trouble:
             return "fine"
-        return self.dice.choice(("refused", "denied", "lost request", "lost reply", "no reply", "slow", "slow"))
+        return self.dice.choice(("refused", "denied", "lost request", "lost reply", "no reply", *slow * ("slow",)))
 
     def _arrive(
         self,
@@ -94,6 +106,7 @@ class Server:
         answer: asyncio.Future[None],
         fate: str,
     ) -> None:
+        was = self.values.get(lever.thing, 0)
         try:
             happened = do() is not False
         except (TemporaryError, PermanentError) as error:
@@ -105,6 +118,8 @@ class Server:
                 kind=lever.effect, begun=begun, ended=EPOCH + self.loop.time(),
             )  # fmt: skip
             self.done.append(effect)
+            by = (context.run_id, context.step, context.attempt)
+            self.writes.append(Write(self.name, lever.thing, effect.ended, was, self.values.get(lever.thing, 0), by))
         what = f"{self.name}.{lever.thing}"
         self.witness.tell(what, "arrived", context.run_id, context.step, context.attempt, happened, fate)
         if fate != "no reply":

@@ -17,6 +17,9 @@ DROPPED = frozenset(("pod",))
 MAX_RUNS = {"alpha": 1, "beta": 2}
 """Targets, and how many runs may act on one of their subjects at once."""
 
+TURNED = ("valve", "valve", "tap", "vent", "gauge")
+"""Things of beta that somebody else sets now and then."""
+
 _BASE = """
 rules:
   - name: put-lamp
@@ -116,6 +119,24 @@ rules:
         verify: {until: alert.resolved, within: 2m, every: 20s, settle: 5s}
     finally:
       - {uses: place.put, target: alpha, with: {thing: alarm, to: 0}, timeout: 20s, retry: {attempts: 3, backoff: 5s}}
+    max_age: 10m
+  - name: air
+    mode: auto
+    when: {alert: [Flow, Door]}
+    probes: [{id: gauge, uses: place.look, target: beta, with: {thing: gauge}}]
+    remedies:
+      - name: vent
+        steps:
+          - uses: place.turn
+            target: beta
+            with: {thing: vent, to: 2}
+            timeout: 20s
+            retry: {attempts: 2}
+            lease: {settle: 20s, at_most: 3m}
+        verify: {until: probes.gauge.n == 0, within: 50s, every: 20s, settle: 15s}
+      - name: gauge
+        steps: [{uses: place.put, target: beta, with: {thing: gauge, to: 0}, timeout: 20s}]
+        verify: {until: probes.gauge.n == 0 && alert.resolved, within: 1m, every: 20s}
     max_age: 10m
   - name: lend
     mode: approve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.closed_loop_mutants import CLOSED_LOOP
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.simulation import Violation, simulate
 
@@ -11,10 +12,10 @@ WITHIN = 250
 """Every mutant is caught by one of so many seeds."""
 
 
-@pytest.mark.parametrize("what", MUTANTS)
+@pytest.mark.parametrize("what", [*MUTANTS, *CLOSED_LOOP])
 def test_a_missing_fence_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With this one check gone some seed breaks an invariant; so its presence is what the other seeds prove."""
-    for where, name, by in MUTANTS[what]:
+    for where, name, by in {**MUTANTS, **CLOSED_LOOP}[what]:
         monkeypatch.setattr(where, name, by)
     for seed in range(WITHIN):
         try:

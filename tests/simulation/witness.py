@@ -15,8 +15,8 @@ from remediator.arrival import Arrival, Receipt
 from remediator.clock import parse_duration
 from remediator.engine import FAR
 from remediator.rule import Mode
-from remediator.run import LIVE, Run, State
-from remediator.store import Licence, LicenceRequest
+from remediator.run import LIVE, Kind, Run, State
+from remediator.store import Licence, LicenceRequest, Refusal
 from remediator.stores.sqlite import SqliteStore
 from tests.simulation.loop import EPOCH, Process, SimulatedLoop
 from tests.simulation.rules import MAX_RUNS, by_digest
@@ -73,6 +73,10 @@ class Witness:
         self.ended: dict[str, float] = {}
         self.promised: dict[str, float] = {}
         """Until when the store promised each run to the one who has it."""
+        self.newest: dict[str, str] = {}
+        """The newest life of its problem when the way back of a change was claimed the last time, by run."""
+        self.waits: dict[tuple[str, int], float] = {}
+        """Until when each step waits, as it was said first."""
         self.deliveries: list[Committed] = []
 
     @property
@@ -108,6 +112,8 @@ class Witness:
     def _check(self, verb: str, args: Any, result: Any) -> None:
         if verb == "licence" and isinstance(result, Licence):
             self._licensed(args[0])
+        elif verb == "licence" and isinstance(result, Refusal):
+            self._refused(args[0], result)
         elif verb == "intake":
             self.deliveries.append(Committed(self._loop.time(), args[0], result))
         elif verb not in READS and isinstance(result, Run):
@@ -125,6 +131,12 @@ class Witness:
                 promised = self.promised.get(run.id, now)
                 assert promised <= now, f"I3: {run.id} was taken {promised - now} s before the end of its lease"
                 self.promised[run.id] = now + lease
+                if run.kind is Kind.REVERT:
+                    ((self.newest[run.id],),) = self._rows(
+                        "SELECT id FROM incident WHERE key = (SELECT key FROM incident WHERE id = ?)"
+                        " ORDER BY ended_at IS NOT NULL, ended_at DESC LIMIT 1",
+                        run.incident_id,
+                    )
         elif verb == "renew":
             runs, lease = args
             self.promised.update({run.id: now + lease for run in runs if run.id not in result})
@@ -177,6 +189,10 @@ class Witness:
         later = run.live and run.wake_at != FAR
         wait = run.wake_at - now
         assert not later or wait < _LONGEST_WAIT, f"I11: {run.id} waits {wait} s: {run.reason}"
+        for index, step in enumerate(run.progress.get("steps", ())):
+            if "until" in step:
+                first = self.waits.setdefault((run.id, index), step["until"])
+                assert step["until"] == first, f"{run.id}: step {index} waits until {step['until']}, and not {first}"
         if run.state is State.EXPIRED and run.reason == "max_age":
             late, max_age = now - run.due_at, by_digest()[run.rule_digest].max_age
             assert late > max_age - _SLOWEST, f"I11: {run.id} expired {late} s after it was due"
@@ -208,7 +224,33 @@ class Witness:
         for bound in () if request.closing else _bounds(digest):
             count = len({other.run for other in self._within(bound, run.id, rule, request, now)})
             assert count < bound.runs, f"I6: {run.id} was licensed over {bound}: {count} others"
+        if run.kind is Kind.REVERT:
+            self._safe(run, now)
         self.granted.append(Granted(now, run.id, rule, request.incident_key, request.target, request.closing))
+
+    def _safe(self, run: Run, now: float) -> None:
+        """What was lent goes back when the newest life of its problem is over for so long, or its time is."""
+        change = run.progress["change"]
+        earlier = self._rows("SELECT 1 FROM effect WHERE run_id = ? AND state <> 'failed'", run.id)
+        if "asked" in run.progress or now >= change["deadline"] or len(earlier) > 1:
+            return
+        ((ended_at,),) = self._rows("SELECT ended_at FROM incident WHERE id = ?", self.newest[run.id])
+        assert ended_at is not None, f"{run.id} puts back {change['id']}, and the alert fires"
+        stayed = now - ended_at
+        assert stayed >= change["settle"], f"{run.id} puts back {change['id']} {stayed} s after the alert's end"
+
+    def _refused(self, request: LicenceRequest, refusal: Refusal) -> None:
+        """I6 the other way round: nobody is held by a limit that is not used up, and none holds what cleans up."""
+        now, run = EPOCH + self._loop.time(), request.run
+        assert not request.closing or refusal.reason == "paused", f"{run.id} may not clean up: {refusal}"
+        if refusal.reason in ("cooldown", "rate_limit"):
+            ((rule, digest),) = self._rows("SELECT rule, rule_digest FROM run WHERE id = ?", run.id)
+            counts = [
+                (len({other.run for other in self._within(bound, run.id, rule, request, now)}), bound)
+                for bound in _bounds(digest)
+            ]
+            used_up = any(count >= bound.runs for count, bound in counts)
+            assert used_up, f"I6: {run.id} was refused ({refusal.message}) by {counts}"
 
     def _approved(self, request: LicenceRequest, now: float) -> None:
         rows = self._rows(
