@@ -82,7 +82,7 @@ class Api:
                     ids = [change["id"] for change in question.get("changes", ())]
                     if found["state"] == "held" and question.get("state") == "pending" and step in ids:
                         return found
-                    assert found["state"] in ("pending", "running", "held"), found
+                    assert found["state"] in ("queued", "running", "held"), found
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(found) from None
@@ -148,7 +148,9 @@ def example(directory: Path, cluster: ApiServer, slack: Workspace) -> dict[str, 
     return settings
 
 
-async def minting_service(stack: AsyncExitStack, directory: Path, session: aiohttp.ClientSession) -> tuple[Minting, Child]:
+async def minting_service(
+    stack: AsyncExitStack, directory: Path, session: aiohttp.ClientSession
+) -> tuple[Minting, Child]:
     """The demonstration's minting service as a process of its own."""
     (directory / "token").write_text(TOKEN)
     port = servers.free_port()

@@ -117,8 +117,10 @@ def test_the_example_permits_nothing_that_nobody_needs() -> None:
     settings = yaml.safe_load(EXAMPLE.read_text())
     used = defaultdict(set)
     for rule in BOOK.rules:
-        for call in (*rule.probes, *rule.script):
-            used[call.target].add(call.uses)
+        for probe in rule.probes:
+            used[probe.target].add(probe.uses)
+        for step in rule.script:
+            used[step.target].add(step.uses)
     for policy in settings["escalations"].values():
         for call in policy:
             used[call["target"]] |= {call["uses"], call["uses"].replace(".trigger", ".resolve")}
@@ -170,7 +172,7 @@ def test_two_people_say_yes_to_a_new_key() -> None:
 
 
 def test_both_services_of_eventchain_go_back_and_each_is_waited_for() -> None:
-    """T11: the runbook looks at one of the two rollouts; here both deployments are steps, and steps verify themselves."""
+    """T11: the runbook looks at one of the two rollouts; here both are steps, and steps verify themselves."""
     rule = next(rule for rule in BOOK.rules if rule.name == "eventchain-error-rate")
     undone = [step.with_["deployment"] for step in rule.tries[0].steps if step.uses == "kubernetes.rollout_undo"]
     assert undone == ["api-gateway", "event-service"]
