@@ -190,11 +190,17 @@ def test_rules_and_settings_arrive_as_files() -> None:
 def test_the_settings_are_settings_of_the_server(tmp_path: Path) -> None:
     """The server accepts the rendered remediator.yaml, and with its token file may listen for other machines."""
     target = {"kind": "kubernetes", "in_cluster": True, "permit": {"namespaces": ["production"]}}
-    documents = render({**FULL, "settings": {"targets": {"prod": target}}})
+    slack = {"kind": "slack", "bearer_token_file": "/etc/remediator/secrets/slack/token", "permit": {
+        "actions": ["slack.post"], "channels": ["#incidents"]}}  # fmt: skip
+    call = {"uses": "slack.post", "target": "slack", "with": {"channel": "#incidents", "title": "${{ run.id }}"}}
+    written = {"targets": {"prod": target, "slack": slack}, "escalations": {"oncall": [call]},
+               "services": {"minting": {"disruption_budget": 1}}, "guards": [{"storm": {}}]}  # fmt: skip
+    documents = render({**FULL, "settings": written})
     file = tmp_path / "remediator.yaml"
     file.write_text(one(documents, "ConfigMap", "-settings")["data"]["remediator.yaml"])
     settings = load_settings(file, Catalogue(), {"web.listen_address": "0.0.0.0:9095"})
-    assert settings.targets.keys() == {"prod"}
+    assert settings.targets.keys() == {"prod", "slack"}
+    assert settings.escalations.keys() == {"oncall"}
     assert settings.intake.tokens_file == "/etc/remediator/secrets/intake/tokens"
 
 
