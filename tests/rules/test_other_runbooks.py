@@ -84,15 +84,25 @@ async def test_the_ticket_service_is_restarted_only_if_the_cluster_says_so_too(t
         assert "restartedAt" in str(here.cluster.get("deployments", "ticket-service")["spec"]["template"])
 
 
-async def test_a_key_is_rotated_by_two_people_only(tmp_path: Path) -> None:
-    """S2-4: where there are no two people, the question stays open and no key is touched."""
-    async with site(
-        tmp_path, RULES / "ticket-service.yaml", ticket_keys={"ssh": None, "directory": str(tmp_path)}
-    ) as here:
-        for name in ("new-version", "has-new-version"):
-            assert name in here.settings["targets"]["ticket-keys"]["commands"]
-        run = await here.until(await here.alert("TicketKeyRotationDue", service="tickets"), *DONE, "held")
-        assert run["state"] != "succeeded" and here.cluster.writes() == [], run
+async def test_one_yes_rotates_no_key(tmp_path: Path) -> None:
+    """S2-4: the question needs two people; after the yes of one it stays open, and no key has been made."""
+    program, told = tmp_path / "ticket-keys", tmp_path / "told"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nopen({str(told)!r}, 'a').write(sys.argv[1] + '\\n')\n"
+        "raise SystemExit(1 if sys.argv[1] == 'exists' else 0)\n"
+    )
+    program.chmod(0o755)
+    keys = {"ssh": None, "directory": str(tmp_path), "environment": {"PATH": f"{tmp_path}:/usr/bin:/bin"}}
+    async with site(tmp_path, RULES / "ticket-service.yaml", ticket_keys=keys) as here:
+        run_id = await here.alert("TicketKeyRotationDue", service="tickets", severity="warning")
+        asked = await here.asked(run_id, "write")
+        assert asked["approval"]["needed"] == 2
+        await here.approve(asked)
+        run = await here.asked(run_id, "write")
+
+        assert run["state"] == "held", run
+        assert set(told.read_text().split()) == {"exists"}
+        assert here.cluster.writes() == []
 
 
 def short(directory: Path, name: str, replaced: Mapping[str, str]) -> Path:
