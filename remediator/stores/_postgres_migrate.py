@@ -22,6 +22,7 @@ _GRANTS = (
     "GRANT INSERT ON approval, approval_vote, pause, audit, transfer TO {role}",
     "GRANT UPDATE ON incident, run, effect, approval, pause, audit_head, pulse, transfer TO {role}",
     "GRANT DELETE ON pause, delivery, incident, run, effect, effect_evidence, approval, approval_vote TO {role}",
+    "GRANT INSERT, UPDATE, DELETE ON guard_state, announcement TO {role}",
     "GRANT EXECUTE ON FUNCTION audit_remove(bigint, text) TO {role}",
     "GRANT USAGE ON SCHEMA {schema} TO {role}",
 )

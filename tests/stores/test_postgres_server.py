@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import signal
 from collections.abc import Callable
@@ -13,13 +14,15 @@ import pytest
 
 from remediator.audit import verify
 from remediator.errors import StoreError, StoreUnavailable
+from remediator.facts import GuardState
 from remediator.run import State
+from remediator.store import Licence
 from remediator.stores import _postgres_migrate
 from remediator.stores.migrations import migrations
 from remediator.stores.postgres import PostgresStore
 from tests.postgres import PASSWORD, Postgres, postgres
 from tests.servers import ROOT
-from tests.stores.conformance.kit import Bench, arrival, entry, outcome, ref, sighting
+from tests.stores.conformance.kit import T0, Bench, arrival, entry, outcome, ref, sighting
 from tests.stores.conformance.life import every_verb
 from tests.stores.ground import Ground, bench, ground
 
@@ -332,6 +335,11 @@ async def test_the_service_has_no_right_to_change_the_audit(ground: Ground, post
     await bench.fires("b", ref("rule-b"))
     await store.ping()
     await store.remember({"digest": "{}"})
+    storm = GuardState(guard="storm", scope="global", open=True, since=T0, until=None, why="x", actor="y")
+    await store.open_guard(storm)
+    await store.close_guard("storm", "global", "user:ann", "looked")
+    announcing = dataclasses.replace(bench.request(await bench.running("c")), announces=("A",), announces_for=60.0)
+    assert isinstance(await store.licence(announcing), Licence)
     await store.prune(1.0, 10)
     app = postgres.url(user="app", password="app")
     kinds = asyncpg.InsufficientPrivilegeError, asyncpg.RestrictViolationError
