@@ -84,9 +84,9 @@ class Money:
         assert not await bench.store.transfers()
 
     async def test_a_crowd_cannot_exceed_a_cap(self, bench: Bench) -> None:
-        """Forty licences at once, each for a wallet of its own: exactly twelve of twelve are reserved."""
-        claims = [await bench.running(f"q{number}") for number in range(40)]
-        spends = [replace(SPEND, destination=f"W{number}", amount=SOL) for number in range(40)]
+        """Two hundred licences at once, each for a wallet of its own: exactly twelve of twelve are reserved."""
+        claims = [await bench.running(f"q{number}") for number in range(200)]
+        spends = [replace(SPEND, destination=f"W{number}", amount=SOL) for number in range(200)]
         answers = await asyncio.gather(
             *(bench.store.licence(self._ask(bench, c, s)) for c, s in zip(claims, spends, strict=True))
         )
