@@ -46,6 +46,8 @@ LATER_IF = IF | {"steps"}
 """What the `if` of a remedy may read: steps are those of the remedies before it."""
 UNTIL = IF | {"alert", "steps"}
 """What `verify.until` may read."""
+LEASE = IF | {"alert"}
+"""What `lease.until` may read: it is asked long after the run with its steps is over."""
 CALL = frozenset({"labels", "annotations", "severity", "service", "state", "reason"})
 """What `if` of a call in an escalation policy may read; `state` and `reason` are those of the run that ended."""
 

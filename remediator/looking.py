@@ -13,7 +13,7 @@ from remediator.crashpoint import crashpoint
 from remediator.errors import ActionError, InputError
 from remediator.expression import Expression, ExpressionError
 from remediator.moves import Moves
-from remediator.planning import Plan, environment, make_probe
+from remediator.planning import Plan, environment, make_probe, waves
 from remediator.probe import Evidence, ProbeContext
 from remediator.redact import redact
 from remediator.rule import ProbeCall, Rule
@@ -28,8 +28,13 @@ class Looking(Moves):
     async def _probe(self, rule: Rule) -> None:
         if not rule.probes:
             return
-        seen = await asyncio.gather(*(self._look_at(call) for call in rule.probes))
-        self.progress["evidence"] = {evidence.probe: evidence.as_json() for evidence in seen}
+        # What was seen before is no answer for a probe that reads another one now.
+        found: dict[str, Any] = {}
+        for wave in waves(rule.probes):
+            self.progress["evidence"] = found
+            seen = await asyncio.gather(*(self._look_at(call) for call in wave))
+            found = {**found, **{evidence.probe: evidence.as_json() for evidence in seen}}
+        self.progress["evidence"] = {call.id: found[call.id] for call in rule.probes}
         crashpoint("engine.after_probes")
 
     async def _look_at(self, call: ProbeCall) -> Evidence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from remediator.expression import CONDITION, IF, LATER_IF, UNTIL, Expression
 from remediator.guard import Guard
 from remediator.guards.approval import Approval
 from remediator.incident import Incident
-from remediator.placeholder import fill, holds
+from remediator.placeholder import fill, find, holds
 from remediator.probe import Probe
 from remediator.rule import Mode, ProbeCall, Registry, Rule, Step, Verify, guard_name, guard_parameters
 from remediator.run import Lock
@@ -191,6 +191,20 @@ def make_probe(call: ProbeCall, known: Mapping[str, Any], registry: Registry) ->
         raise InputError(f'no probe is named "{call.uses}"')
     probe: Probe[Any] = _validated(kind, _filled(call.with_, known), call.uses)
     return probe
+
+
+def waves(calls: Sequence[ProbeCall]) -> Iterator[list[ProbeCall]]:
+    """Probes in the order in which they look: those of one list at the same time, after those that they read.
+
+    A probe reads only probes that stand before it, so there is always a next one. Raises PlaceholderError.
+    """
+    left = [(call, {str(found.keys[0]) for found in find(call.with_) if found.root == "probes"}) for call in calls]
+    while left:
+        waiting = {call.id for call, _ in left}
+        # The first one never waits: what stands before it has looked already.
+        now = [call for place, (call, reads) in enumerate(left) if not place or not reads & waiting]
+        yield now
+        left = [(call, reads) for call, reads in left if call not in now]
 
 
 def _filled(value: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,21 +7,29 @@ only if the value is still the one that the change left.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 from remediator import acting
 from remediator.clock import format_duration, format_instant
 from remediator.closing import NOT_OURS, Closing
 from remediator.crashpoint import crashpoint
-from remediator.errors import Conflict
+from remediator.errors import Conflict, InputError
+from remediator.expression import LEASE, Expression
+from remediator.incident import Incident
 from remediator.moves import Moves, Over, Stop, Untidy
-from remediator.rule import Mode, Step
+from remediator.rule import Mode, Rule, Step
 from remediator.run import LIVE, Kind, Lock, Run, State
 from remediator.store import EffectRow
 
+_MISSED = 3
+"""So many looks in a row may be missing before what a lease waits for counts from the beginning."""
 _SOON = 5.0
 """How long to wait for another change that is just going back, in seconds."""
 _LATER = 300.0
 """How long to wait for what has no known end before looking again, in seconds."""
+_LOOK = 60.0
+"""How often to look whether the condition of a lease holds, in seconds, where the rule does not say."""
 
 
 def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
@@ -42,6 +50,8 @@ def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
         "with": known["inverse"]["with"],
         "target": step.target,
         "settle": step.lease.settle,
+        "until": step.lease.until,
+        "every": step.lease.every or _LOOK,
         "deadline": deadline,
         "timeout": format_duration(step.timeout),
     }
@@ -105,22 +115,61 @@ class Reverting(Closing):
 
     async def _due(self) -> None:
         """Returns when the change may go back now; otherwise the run is held until it may."""
-        change, now = self.progress["change"], self.now()
-        if "asked" not in self.progress and now < change["deadline"]:
-            latest = await self.store.latest(self.incident.key)
-            ended = self.incident.ended_at if latest is None else latest.ended_at
-            safe = (now if ended is None else ended) + change["settle"]
-            if ended is None and not self.incident.open:
-                # Its end has been seen already, and nothing tells when this new life of the problem ends.
-                await self._stay("the alert fires again", min(safe, change["deadline"]))
-            if ended is None:
-                await self._stay("the alert fires", change["deadline"])
-            if now < safe:
-                settle = format_duration(change["settle"])
-                await self._stay(f"the alert must stay resolved for {settle}", min(safe, change["deadline"]))
+        change = self.progress["change"]
+        if "asked" not in self.progress and self.now() < change["deadline"]:
+            latest = await self.store.latest(self.incident.key) or self.incident
+            if change.get("until") is None:
+                await self._resolved_so_long(change, latest)
+            else:
+                await self._so_so_long(change, latest)
         if self.world.mode_max is Mode.OBSERVE:
-            await self._stay("rules may only observe now", now + _LATER, bounded=False)
+            await self._stay("rules may only observe now", self.now() + _LATER, bounded=False)
         await self._newest_first()
+
+    async def _resolved_so_long(self, change: Mapping[str, Any], latest: Incident) -> None:
+        """Returns when the alert has stayed resolved for the settle time."""
+        now, ended = self.now(), latest.ended_at
+        safe = (now if ended is None else ended) + change["settle"]
+        if ended is None and not self.incident.open:
+            # Its end has been seen already, and nothing tells when this new life of the problem ends.
+            await self._stay("the alert fires again", min(safe, change["deadline"]))
+        if ended is None:
+            await self._stay("the alert fires", change["deadline"])
+        if now < safe:
+            settle = format_duration(change["settle"])
+            await self._stay(f"the alert must stay resolved for {settle}", min(safe, change["deadline"]))
+
+    async def _so_so_long(self, change: Mapping[str, Any], latest: Incident) -> None:
+        """Returns when the condition of the lease has held for the settle time, seen at every look."""
+        until, every, settle = change["until"], change["every"], change["settle"]
+        held: dict[str, float] = {**self.progress.get("held", {})}
+        answer, why = await self._looked(until, latest)
+        now = self.now()
+        if not answer:
+            held = {}
+        elif not held or now - held["seen"] > every * _MISSED:
+            # Nobody looked for a while, and what nobody saw has not held.
+            held = {"since": now, "seen": now}
+        else:
+            held["seen"] = now
+        self.progress = {**self.progress, "held": held}
+        soon = min(now + every, held["since"] + settle) if held else now + every
+        if not held or now - held["since"] < settle:
+            told = f"until this has held for {format_duration(settle)}: {until}" if held else why
+            await self._stay(told, min(soon, change["deadline"]))
+
+    async def _looked(self, until: str, latest: Incident) -> tuple[bool, str]:
+        """Whether a condition holds now, by probes that look anew at the newest life of the problem; and why not."""
+        rule = self.world.rules.get(self.run.rule)
+        try:
+            if rule is None or rule.digest != self.run.rule_digest:
+                rule = Rule.from_body(await self.store.rule_body(self.run.rule_digest))
+            condition = Expression.compile(until, LEASE, probes=[probe.id for probe in rule.probes])
+        except (InputError, ValueError) as error:
+            return False, f"the condition cannot be read any more: {error}"
+        self.incident, self.labels = latest, latest.common_labels
+        await self._probe(rule)
+        return self._ask(condition)
 
     async def _newest_first(self) -> None:
         """What was changed later on the same thing goes back first: it remembers the value that this change left."""
@@ -171,7 +220,9 @@ class Reverting(Closing):
             await self.end(State.SUCCEEDED, "already_back", f"it is as it was before already: {summary}")
         asked = self.progress.get("asked")
         late = self.now() >= self.progress["change"]["deadline"]
-        why = "its time was over" if late else "the alert stayed resolved"
+        until = self.progress["change"].get("until")
+        held = "the alert stayed resolved" if until is None else f"this has held long enough: {until}"
+        why = "its time was over" if late else held
         if asked:
             why = f"{asked['actor']} asked for it"
         await self.end(State.SUCCEEDED, "reverted", f"put back ({summary}): {why}")

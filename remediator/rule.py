@@ -108,10 +108,22 @@ class Retry(_Part):
 class Lease(_Part):
     """How long a change may stay that is only meant to help over a problem."""
 
+    until: str | None = Field(
+        default=None,
+        description="CEL over labels, probes, alert; it goes back once this has held for `settle`. Absent: once the "
+        "alert has stayed resolved so long.",
+    )
+    every: Duration | None = Field(default=None, description="How often to look whether `until` holds; `1m` if absent.")
     settle: Duration = Field(
-        default=900.0, description="It goes back once the alert has stayed resolved this long."
+        default=900.0, description="It goes back once the alert has stayed resolved, or `until` has held, this long."
     )
     at_most: Duration = Field(description="It goes back after this long in any case.")
+
+    @model_validator(mode="after")
+    def _looks(self) -> Lease:
+        if self.every is not None and self.until is None:
+            raise ValueError("every says how often to look whether until holds; write until, or leave every out")
+        return self
 
 
 class Wait(_Part):

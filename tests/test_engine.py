@@ -667,6 +667,31 @@ async def test_a_run_that_nobody_could_carry_out_in_time_expires() -> None:
 # parameters -----------------------------------------------------------------------------------------------------------
 
 
+async def test_a_probe_reads_what_an_earlier_one_saw_and_nothing_older() -> None:
+    """What the second looks at is what the first saw just now; when the first cannot see, the second has not seen."""
+    more = """
+probes:
+  - {id: which, uses: place.look, target: here, with: {thing: which}}
+  - {id: seen, uses: place.look, target: here, with: {thing: "t${{ probes.which.n }}"}}
+verify: {until: probes.seen.n == 7, within: 10m, every: 15s}
+"""
+    async with house(rule(more=more)) as h:
+        outside = h.places["here"].outside
+        outside.values |= {"which": 1, "t1": 5}
+        run_id = await h.fire()
+        run = await h.state(run_id, State.VERIFYING)
+        await asyncio.sleep(1)
+        run = await h.store.run(run_id)
+        assert (run.progress["evidence"]["seen"]["value"], run.state) == ({"n": 5}, State.VERIFYING)
+        outside.away = True
+        await asyncio.sleep(20)
+        seen = (await h.store.run(run_id)).progress["evidence"]
+        assert not seen["which"]["ok"] and not seen["seen"]["ok"] and "probes.which" in seen["seen"]["error"]
+        outside.away = False
+        outside.values |= {"which": 2, "t2": 7}
+        assert (await h.end(run_id)).state is State.SUCCEEDED
+
+
 async def test_placeholders_take_labels_probes_and_steps_with_their_types() -> None:
     """A parameter may be looked up in a label, in evidence or in an earlier outcome; a number stays a number."""
     steps = """- id: first

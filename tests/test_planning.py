@@ -7,8 +7,8 @@ import pytest
 from remediator.errors import InputError
 from remediator.guards.approval import Approval
 from remediator.incident import Incident, Member
-from remediator.planning import Plans, effective_mode, environment, locks, make_action, make_guard, make_plan
-from remediator.rule import Mode, Rule
+from remediator.planning import Plans, effective_mode, environment, locks, make_action, make_guard, make_plan, waves
+from remediator.rule import Mode, ProbeCall, Rule
 from remediator.run import Lock
 from tests.engine_world import Kick, TestRegistry, place
 
@@ -92,6 +92,18 @@ def test_an_action_is_made_of_its_parameters_after_they_were_filled_in() -> None
     assert action.thing == "lamp"
     with pytest.raises(InputError, match=r"place\.kick: thing: "):
         make_action(step, {"labels": {"thing": "NOT LOWER"}}, REGISTRY)
+
+
+def test_probes_look_after_those_that_they_read() -> None:
+    """All that can look at the same time does; what reads another one waits for that, and for nothing else."""
+
+    def call(name: str, *reads: str) -> ProbeCall:
+        given = {f"p{n}": f"${{{{ probes.{each}.x }}}}" for n, each in enumerate(reads)}
+        return ProbeCall.model_validate({"id": name, "uses": "place.look", "target": "here", "with": given})
+
+    calls = [call("a"), call("b", "a"), call("c"), call("d", "b", "c"), call("e", "a")]
+    assert [[each.id for each in wave] for wave in waves(calls)] == [["a", "c"], ["b", "e"], ["d"]]
+    assert [*waves([])] == []
 
 
 def test_an_action_that_does_not_exist_is_an_input_error() -> None:

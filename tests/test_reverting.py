@@ -21,6 +21,15 @@ GROW = rules(f"steps: [{LEASED % ('workers', 5, '30m')}]")
 TRIED = rules(f"steps: [{LEASED % ('workers', 5, '30m')}]\nverify: {{until: alert.resolved, within: 10m}}")
 
 
+PRIMARY = rules(
+    """
+    probes: [{id: primary, uses: place.look, target: here, with: {thing: primary}}]
+    steps:
+      - {uses: place.turn, target: here, with: {thing: rpc, to: 2}, lease: {until: CONDITION, settle: 5m, at_most: 2h}}
+    """.replace("CONDITION", "alert.resolved && probes.primary.n == 1")
+)
+
+
 async def changes(h: House, *states: State) -> Sequence[Run]:
     """The ways back there are, oldest first."""
     return (await h.store.runs(kinds=(Kind.REVERT,), states=states))[::-1]
@@ -174,6 +183,106 @@ async def test_changes_of_one_thing_go_back_in_reverse_order() -> None:
         assert values(h) == {"lamp": 0}
         assert len(await h.events(first_back.id)) - looks < 12, "nobody looks every few seconds for minutes"
         assert {run.reason for run in await changes(h)} == {"reverted"}
+
+
+async def switched(h: House) -> Run:
+    """The primary endpoint is ill and the second one is used for a while; the way back of that, the alert resolved."""
+    await h.state(await h.fire(), State.SUCCEEDED)
+    await asyncio.sleep(1)
+    await h.resolve()
+    (back,) = await changes(h)
+    return back
+
+
+async def test_it_stays_until_what_it_waits_for_has_held() -> None:
+    """The alert is gone because of the change; it goes back when every look of the settle time was good."""
+    async with house(PRIMARY) as h:
+        back = await switched(h)
+        await until(h, 1200)
+        kept = await h.store.run(back.id)
+        assert (kept.reason, values(h)["rpc"]) == ("in_force", 2)
+        assert "not so: alert.resolved && probes.primary.n == 1" in kept.message
+        values(h)["primary"] = 1
+        await until(h, 1200 + 295)
+        assert values(h)["rpc"] == 2
+        assert "until this has held for 5m" in (await h.store.run(back.id)).message
+        await until(h, 1200 + 5 * 60 + 65)
+        assert values(h)["rpc"] == 0
+        run = await h.store.run(back.id)
+        assert run.message.endswith("this has held long enough: alert.resolved && probes.primary.n == 1")
+
+
+async def test_one_look_at_which_it_does_not_hold_begins_the_time_anew() -> None:
+    """An endpoint that is well four minutes of five is not well: the settle time counts from the last bad look."""
+    async with house(PRIMARY) as h:
+        await switched(h)
+        for minute in range(1, 30):
+            values(h)["primary"] = int(minute % 5 != 0)
+            await until(h, 60 * minute + 30)
+        assert values(h)["rpc"] == 2
+        values(h)["primary"] = 1
+        await until(h, 60 * 29 + 30 + 5 * 60 + 65)
+        assert values(h)["rpc"] == 0
+
+
+async def test_what_cannot_be_seen_does_not_hold() -> None:
+    """Unknown is no: while the primary does not answer, the change stays, and at the deadline it goes back anyway."""
+    async with house(PRIMARY) as h:
+        values(h)["primary"] = 1
+        back = await switched(h)
+        h.places["here"].outside.away = True
+        await until(h, 3600)
+        kept = await h.store.run(back.id)
+        assert kept.reason == "in_force" and "cannot be told, which is a no" in kept.message
+        h.places["here"].outside.away = False
+        values(h)["primary"] = 0
+        await until(h, 7200 + 5)
+        assert values(h)["rpc"] == 0
+        assert (await h.store.run(back.id)).message.endswith("its time was over")
+
+
+async def test_what_nobody_saw_has_not_held(tmp_path: Path) -> None:
+    """The service was down for half an hour: well before and well after proves nothing about between."""
+    path = str(tmp_path / "store.db")
+    async with house(PRIMARY, path=path) as h:
+        outside = h.places["here"].outside
+        outside.values["primary"] = 1
+        await switched(h)
+        await until(h, 180)
+    await asyncio.sleep(1800)
+    async with house(PRIMARY, place(outside), path=path) as h:
+        await until(h, 1980 + 4 * 60)
+        assert outside.values["rpc"] == 2
+        await until(h, 1980 + 6 * 60)
+        assert outside.values["rpc"] == 0
+
+
+async def test_it_waits_for_the_newest_life_of_the_alert() -> None:
+    """The condition reads the alert as it is now: it fires again under a new incident, and the change stays."""
+    async with house(PRIMARY) as h:
+        values(h)["primary"] = 1
+        await switched(h)
+        await until(h, 200)
+        await h.fire()
+        await until(h, 2000)
+        assert values(h)["rpc"] == 2
+        await h.resolve()
+        await until(h, 2000 + 290)
+        assert values(h)["rpc"] == 2
+        await until(h, 2000 + 365)
+        assert values(h)["rpc"] == 0
+
+
+async def test_its_condition_outlives_the_rule() -> None:
+    """The rule is removed: the condition and its probes are read from what the run was planned by."""
+    async with house(PRIMARY) as h:
+        await switched(h)
+        await h.reload(rules(f"steps: [{LEASED % ('other', 5, '30m')}]", name="another").replace("Alarm", "Other"))
+        await until(h, 1000)
+        assert values(h)["rpc"] == 2
+        values(h)["primary"] = 1
+        await until(h, 1000 + 365)
+        assert values(h)["rpc"] == 0
 
 
 async def test_it_survives_a_restart(tmp_path: Path) -> None:

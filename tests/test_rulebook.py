@@ -318,6 +318,19 @@ def test_reports_everything_at_once() -> None:
         (("{path: /health/detailed}", "{path: /secret}"), {"target/permit"}),
         (("timeout: 1m", "timeout: 0s"), {"value/invalid"}),
         (("id: workers", "id: workers\n        lease: {settle: 1m}"), {"value/missing"}),
+        (
+            ("id: workers", "id: workers\n        lease: {until: probes.deps.status == 200, at_most: 1h}"),
+            set(),
+        ),
+        (
+            ("id: workers", "id: workers\n        lease: {until: probes.dps.status == 200, every: 0s, at_most: 1h}"),
+            {"expression/invalid", "value/invalid"},
+        ),
+        (
+            ("id: workers", "id: workers\n        lease: {until: steps.workers.status == 1, at_most: 1h}"),
+            {"expression/invalid"},
+        ),
+        (("id: workers", "id: workers\n        lease: {every: 1m, at_most: 1h}"), {"value/invalid"}),
         (("id: workers", "id: workers\n        if: 'true'"), {"rule/later"}),
         (("id: workers", "id: workers\n        with_: {}"), {"value/unknown-key"}),
         (("    when:", "    if_: x\n    when:"), {"value/unknown-key"}),

@@ -171,9 +171,10 @@ class Story:
                 body = brief(change["after"].get("json"))
                 self._once(f"change {name}", "remediator", f"step {name} will change: {change['summary']} {body}")
             if outcome:
-                answer = brief(outcome.get("data", {}).get("json"))
-                what = f"step {name} is {step['state']}: {outcome.get('summary', '')} {answer}"
-                self._once(f"outcome {name}", "remediator", what)
+                # Applied comes before done, and a look may fall between the two: each is told.
+                state, answer = step["state"], brief(outcome.get("data", {}).get("json"))
+                what = f"step {name} is {state}: {outcome.get('summary', '')} {answer}"
+                self._once(f"outcome {name} {state}", "remediator", what)
 
     async def _closing(self) -> None:
         """Let the queue run empty, which takes a moment longer than the alert."""

@@ -15,7 +15,7 @@ from remediator.action import Action
 from remediator.clock import parse_duration
 from remediator.document import Document, Path
 from remediator.errors import InputError
-from remediator.expression import CONDITION, IF, LATER_IF, UNTIL, Expression, ExpressionError
+from remediator.expression import CONDITION, IF, LATER_IF, LEASE, UNTIL, Expression, ExpressionError
 from remediator.matcher import MatcherError, parse_matchers
 from remediator.placeholder import MARK, Placeholder, PlaceholderError, examine, holds
 from remediator.probe import Probe
@@ -57,7 +57,7 @@ class Scrutiny:
             yield from self._guard(document, (*path, "guards", index), entry, probes)
         yield from _duplicates(document, (*path, "probes"), probes, "probe/duplicate", "probe")
         for index, entry in _maps(raw, "probes"):
-            yield from self._call(document, (*path, "probes", index), entry, "probe", (), ())
+            yield from self._call(document, (*path, "probes", index), entry, "probe", probes[:index], ())
         yield from self._expression(document, (*path, "if"), raw.get("if"), IF, probes)
         ids: list[str] = []
         if "steps" in raw:
@@ -106,7 +106,7 @@ class Scrutiny:
             at: Path = (*path, index)
             yield from self._call(document, at, step, "action", probes, tuple(ids))
             yield from self._wait(document, (*at, "wait"), step.get("wait"), probes, tuple(ids))
-            yield from self._lease(document, (*at, "lease"), step, key)
+            yield from self._lease(document, (*at, "lease"), step, key, probes)
             ids.append(name)
 
     def _wait(
@@ -119,7 +119,9 @@ class Scrutiny:
         elif isinstance(wait, str) and _seconds({"wait": wait}, "wait") == 0:
             yield document.problem(path, "value/invalid", "wait must be longer than 0s")
 
-    def _lease(self, document: Document, path: Path, step: Mapping[str, Any], key: str) -> Iterator[Problem]:
+    def _lease(
+        self, document: Document, path: Path, step: Mapping[str, Any], key: str, probes: tuple[str, ...]
+    ) -> Iterator[Problem]:
         """A temporary change needs a way back, and an end."""
         lease = step.get("lease")
         if not isinstance(lease, Mapping):
@@ -132,7 +134,8 @@ class Scrutiny:
         if kind is not None and kind.inverse is Action.inverse:
             message = f"nothing puts back what {uses} does, so it cannot be temporary"
             yield document.problem(path, "lease/irreversible", message, hint="leave lease out, or use another action")
-        yield from _positive(document, path, lease, ("at_most",))
+        yield from self._expression(document, (*path, "until"), lease.get("until"), LEASE, probes)
+        yield from _positive(document, path, lease, ("at_most", "every"))
         settle, most = _seconds(lease, "settle"), _seconds(lease, "at_most")
         if settle and most and settle > most:
             message = f"staying resolved for {lease['settle']} cannot happen within {lease['at_most']}"
@@ -323,8 +326,8 @@ class Scrutiny:
                 word = str(found.keys[0])
                 what = "no probe has" if found.root == "probes" else "no earlier step has"
                 message = f'{what} the id "{word}"'
-                if found.root == "probes" and not probes and "probes" in at:
-                    message = "a probe cannot read another probe; its parameters come from labels and annotations"
+                if found.root == "probes" and "probes" in at:
+                    message = f'no probe before this one has the id "{word}"'
                 hint = nearest(word, known[found.root])
                 yield document.problem(
                     place, "placeholder/unknown", message, hint=hint, needle=found.text, offset=found.offset

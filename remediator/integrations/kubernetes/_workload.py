@@ -112,19 +112,7 @@ class OnTemplate(Drifting):
 
     def chosen(self, found: Workload) -> dict[str, Any]:
         """The container of the template. Raises PermanentError."""
-        containers = containers_of(found.spec.template)
-        names = [str(each.get("name")) for each in containers]
-        if self.container is None:
-            if len(containers) != 1:
-                raise PermanentError(
-                    f"{self.thing} has the containers {', '.join(names)}: write container", reason="container"
-                )
-            return containers[0]
-        if self.container not in names:
-            raise PermanentError(
-                f'{self.thing} has no container "{self.container}"; it has {", ".join(names)}', reason="container"
-            )
-        return containers[names.index(self.container)]
+        return chosen(found.spec.template, self.container, self.thing)
 
     def _seen(self, found: Workload) -> dict[str, Any]:
         container = self.chosen(found)
@@ -211,6 +199,19 @@ def containers_of(template: Mapping[str, Any]) -> list[dict[str, Any]]:
     spec = template.get("spec")
     found = spec.get("containers") if isinstance(spec, Mapping) else None
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def chosen(template: Mapping[str, Any], name: str | None, thing: Thing) -> dict[str, Any]:
+    """The container called ``name``, or the only one there is. Raises PermanentError."""
+    containers = containers_of(template)
+    names = [str(each.get("name")) for each in containers]
+    if name is None:
+        if len(containers) != 1:
+            raise PermanentError(f"{thing} has the containers {', '.join(names)}: write container", reason="container")
+        return containers[0]
+    if name not in names:
+        raise PermanentError(f'{thing} has no container "{name}"; it has {", ".join(names)}', reason="container")
+    return containers[names.index(name)]
 
 
 def bare(template: Mapping[str, Any]) -> dict[str, Any]:

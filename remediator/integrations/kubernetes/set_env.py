@@ -10,11 +10,11 @@ from pydantic import Field, StringConstraints, field_validator
 
 from remediator.action import ActionContext, Change, Effect, Happened, Outcome
 from remediator.errors import PermanentError
+from remediator.integrations.kubernetes._env import Variable, value_of
 from remediator.integrations.kubernetes._workload import OnTemplate
 from remediator.integrations.kubernetes.target import KubernetesTarget
 from remediator.redact import redact_text
 
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 Value = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
 _SECRET = re.compile(r"(?i)token|secret|passw|passphrase|credential|private_?key|api_?key")
 _CODE = re.compile(
@@ -54,24 +54,7 @@ class SetEnv(OnTemplate):
 
     def read(self, container: Mapping[str, Any]) -> dict[str, Any]:
         """The values now; null for a variable that is not there. Raises PermanentError for what must stay out."""
-        known = {str(each.get("name")): each for each in container.get("env") or [] if isinstance(each, Mapping)}
-        values: dict[str, str | None] = {}
-        for name in sorted(self.env):
-            entry = known.get(name)
-            if entry is not None and "valueFrom" in entry:
-                raise PermanentError(
-                    f"{name} of {self.thing} comes from a Secret, ConfigMap or field; it is left alone",
-                    reason="value_from",
-                )
-            value = None if entry is None else str(entry.get("value", ""))
-            if value is not None and redact_text(value) != value:
-                raise PermanentError(
-                    f"{name} of {self.thing} holds something that looks like a secret; it is left alone, because it "
-                    "could neither be shown nor be taken back",
-                    reason="secret_value",
-                )
-            values[name] = value
-        return {"env": values}
+        return {"env": {name: value_of(container, name, self.thing) for name in sorted(self.env)}}
 
     def wanted(self, now: dict[str, Any]) -> dict[str, Any]:
         """The other values."""

@@ -56,6 +56,7 @@ class Healthiest(Probe[RpcTarget]):
             "current": target.endpoints[current].name if current is not None else "",
             "switch": not stays and chosen != current,
             "well": len(well),
+            "preferred": {key: seen[0][key] for key in ("name", "well", "lag")},
             "endpoints": seen,
         }
 

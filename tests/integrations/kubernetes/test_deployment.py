@@ -36,6 +36,7 @@ async def test_a_deployment_as_evidence(api: ApiServer, target: KubernetesTarget
         "observed_generation": 1,
         "paused": False,
         "images": ["minting:1.2"],
+        "env": {},
         "revision": 7,
         "rollout": "NewReplicaSetAvailable",
         "rollout_age": 90.0,
@@ -60,6 +61,27 @@ async def test_a_deployment_without_replicas(api: ApiServer, target: KubernetesT
     evidence = await LOOK.read(target, looking())
     assert (evidence["desired"], evidence["ready"], evidence["available"]) == (0, 0, 0)
     assert evidence["paused"]
+
+
+async def test_named_variables_are_evidence_and_secrets_are_not(api: ApiServer, target: KubernetesTarget) -> None:
+    """Only what the rule names is shown; what comes from a Secret, or looks like one, makes the evidence unknown."""
+    api.add("deployments", "minting-worker", 3)
+    (container,) = api.get("deployments", "minting-worker")["spec"]["template"]["spec"]["containers"]
+    container["env"] = [
+        {"name": "RPC", "value": "https://one.example"},
+        {"name": "OTHER", "value": "1"},
+        {"name": "FROM", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "rpc"}}},
+        {"name": "URL", "value": "postgres://user:hunter2hunter2@db/x"},
+    ]
+    named = {"namespace": "production", "name": "minting-worker"}
+    evidence = await Deployment.model_validate({**named, "env": ["RPC", "NONE"]}).read(target, looking())
+    assert evidence["env"] == {"RPC": "https://one.example", "NONE": None}
+    for name, reason in {"FROM": "value_from", "URL": "secret_value"}.items():
+        with pytest.raises(PermanentError) as caught:
+            await Deployment.model_validate({**named, "env": [name]}).read(target, looking())
+        assert caught.value.reason == reason and "hunter2" not in str(caught.value)
+    with pytest.raises(PermanentError, match='has no container "side"'):
+        await Deployment.model_validate({**named, "env": ["RPC"], "container": "side"}).read(target, looking())
 
 
 async def test_what_is_not_there_and_what_is_not_allowed(api: ApiServer, target: KubernetesTarget) -> None:
