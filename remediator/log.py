@@ -109,9 +109,10 @@ def configure(*, level: str = "info", form: str = "", stream: TextIO | None = No
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(number)
-    # asyncio's debug lines and aiohttp's access lines are noise beside ours.
-    logging.getLogger("asyncio").setLevel(max(number, logging.WARNING))
-    logging.getLogger("aiohttp.access").setLevel(max(number, logging.WARNING))
+    # asyncio's debug lines and aiohttp's access lines are noise beside ours; HTTP clients tell whole addresses, and
+    # those of RPC providers hold keys.
+    for name in ("asyncio", "aiohttp.access", "httpx2", "solana"):
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
 def logger(part: str) -> structlog.typing.FilteringBoundLogger:

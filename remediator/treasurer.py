@@ -95,5 +95,6 @@ class Treasurer:
         _log.error("chain and ledger differ; the target is paused", target=name, count=len(found), first=told[0])
         detail = {"target": name, "count": len(found), "mismatches": told}
         await self._store.append(Entry(event="money.mismatch", actor="remediator", detail=detail))
-        reason = f"{len(found)} payments differ between chain and ledger: {found[0].message}"
+        count = "1 payment differs" if len(found) == 1 else f"{len(found)} payments differ"
+        reason = f"{count} between chain and ledger: {found[0].message}"
         await self._store.pause(Pause(scope, reason[:500], "remediator", self._clock.now(), None))

@@ -63,6 +63,17 @@ def test_libraries_log_the_same_way() -> None:
     assert (line["event"], line["level"]) == (f"failed with {MASK}", "error")
 
 
+@pytest.mark.parametrize("name", ["httpx2", "solana.rpc", "aiohttp.access", "asyncio"])
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_what_http_clients_chat_about_is_not_told(name: str, level: str) -> None:
+    """Each request with its address, which may hold a provider's key, stays out of the log; warnings do not."""
+    out = io.StringIO()
+    configure(stream=out, level=level)
+    logging.getLogger(name).info("HTTP Request: POST https://rpc.example/?api-key=1")
+    logging.getLogger(name).warning("trouble")
+    assert [line["event"] for line in _lines(out)] == ["trouble"]
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_secrets_never_reach_a_line(form: str) -> None:
     """In every form, the message, the fields, nested fields and the traceback are searched for secrets."""
