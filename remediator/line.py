@@ -154,17 +154,18 @@ class Line(Closing):
         mode = effective_mode(self.plan.rule, self.world.mode_max)
         if mode is Mode.OBSERVE and self.acted:
             await self.end(State.DENIED, "mode", "rules may only observe now; the steps that were left are not done")
-        noes = []
+        noes, reason = [], "if"
         while self.at < len(self.plan.trials):
-            why = self._skipped()
-            if not why:
+            answer, why = self._applies()
+            if answer:
                 if mode is Mode.OBSERVE:
                     await self._observe(self.plan, self.trial)
                 await self._try(mode)
             noes.append(f"{self.trial.name or 'the remedy'}: {why}")
+            reason = self._no(reason, answer)
             self.progress = {**self.progress, "at": self.at + 1}
         if "last" not in self.progress:
-            await self.end(State.DENIED, "if", "no remedy applies: " + "; ".join(noes))
+            await self.end(State.DENIED, reason, "no remedy applies: " + "; ".join(noes))
         self._as_last(noes)
 
     def _as_last(self, more: Sequence[str]) -> NoReturn:
@@ -181,19 +182,16 @@ class Line(Closing):
             self._as_last(["the alert has resolved meanwhile"])
         await super()._resolved(message)
 
-    def _skipped(self) -> str:
-        """Why the remedy whose turn it is does not apply; empty if it does."""
+    def _applies(self) -> tuple[bool | None, str]:
+        """Whether the remedy whose turn it is applies, None where it cannot be told; and why not."""
         state = self._remedy()["state"]
         if state == "trying" or self.trial.if_ is None:
             if state != "trying" and len(self.plan.trials) > 1:
                 self._remedy(state="trying", since=self.now())
-            return ""
-        answer, why = self._ask(self.trial.if_)
-        if answer:
-            self._remedy(state="trying", since=self.now())
-            return ""
-        self._remedy(state="skipped", message=why)
-        return why
+            return True, ""
+        answer, why = self._tell(self.trial.if_)
+        self._remedy(**({"state": "trying", "since": self.now()} if answer else {"state": "skipped", "message": why}))
+        return answer, why
 
     async def _try(self, mode: Mode) -> None:
         for index in self.trial.span:

@@ -76,9 +76,14 @@ class Looking(Moves):
             return
         for reason, expression in (("condition", plan.condition), ("if", plan.if_)):
             if expression is not None:
-                answer, message = self._ask(expression)
+                answer, message = self._tell(expression)
                 if not answer:
-                    await self.stop(State.DENIED, reason, message)
+                    await self.stop(State.DENIED, self._no(reason, answer), message)
+
+    def _no(self, reason: str, answer: bool | None) -> str:
+        """The reason of a run that is denied: its rule said no, or nobody could see, which is for people to know."""
+        blind = answer is None and any(not seen["ok"] for seen in self.progress.get("evidence", {}).values())
+        return "no_evidence" if blind else reason
 
     def _ask(self, expression: Expression) -> tuple[bool, str]:
         answer, why = self._tell(expression)

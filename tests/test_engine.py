@@ -194,7 +194,7 @@ async def test_a_probe_that_cannot_see_is_a_no(setting: str, expression: str, en
         run = await h.end(run_id)
         assert run.state is ends
         if ends is State.DENIED:
-            assert run.reason == "if"
+            assert run.reason == ("no_evidence" if setting else "if")
             (told,) = await h.details(run_id, "run.denied")
             assert told["evidence"]["seen"]["ok"] is (setting == "")
             assert (told["evidence"]["seen"]["error"] != "") is (setting != "")

@@ -116,11 +116,11 @@ CALLS: list[dict[str, Any]] = [
 
 @asynccontextmanager
 async def called(
-    *calls: Mapping[str, Any], mode: str = "auto", if_: str = "", notify: str = "", **options: Any
+    *calls: Mapping[str, Any], mode: str = "auto", if_: str = "", notify: str = "", rules: str = RULE, **options: Any
 ) -> AsyncIterator[House]:
     """A house whose rule fails after ten minutes unless the alert resolves, and then calls people."""
     Tell.said.clear()
-    rules = RULE.replace("MODE", mode).replace("    IF\n", if_)
+    rules = rules.replace("MODE", mode).replace("    IF\n", if_)
     policy = [Call.model_validate(call) for call in calls or CALLS]
     severities = {"minting": {"critical": "SEV1"}}
     async with house(rules, place(), place(name="phone"), severities=severities, work=False, **options) as h:
@@ -323,6 +323,27 @@ async def test_a_rule_that_does_not_apply_calls_nobody(if_: str, expected: list[
         await h.end(await h.fire(severity="critical"))
         await asyncio.sleep(5 * MINUTE)
         assert [who for _, who in said()] == expected
+
+
+@pytest.mark.parametrize("where", ["rule", "remedy"])
+async def test_what_cannot_be_seen_calls_people(where: str) -> None:
+    """The probe sees a no: nobody is needed. The probe cannot see: nothing is done, and people are told."""
+    probes = "    probes: [{id: seen, uses: place.look, target: here, with: {thing: lamp}}]\n"
+    condition = "if: probes.seen.n == 1"
+    rules = RULE.replace("MODE", "auto")
+    if where == "rule":
+        rules = rules.replace("    IF\n", f"{probes}    {condition}\n")
+    else:
+        head, _, rest = rules.replace("    IF\n", probes).partition("    steps:")
+        rest = rest.replace("    verify", "        verify")
+        rules = f"{head}    remedies:\n      - {condition}\n        steps:{rest}"
+    for away, reason, expected in ((False, "if", []), (True, "no_evidence", ["oncall"])):
+        async with called(rules=rules) as h:
+            h.places["here"].outside.away = away
+            run = await h.end(await h.fire(severity="critical"))
+            assert (run.state, run.reason) == (State.DENIED, reason), run.message
+            await asyncio.sleep(5 * MINUTE)
+            assert [who for _, who in said()] == expected
 
 
 async def test_observe_mode_and_cancelled_runs_call_nobody() -> None:

@@ -80,7 +80,7 @@ async def test_two_pods_that_report_one_wallet_are_one_run_and_an_unknown_balanc
         assert await here.post(payload, instance="minting-worker-1", wallet="minting") == []
         run = await here.until(run_id, "denied", "held", "failed", "verifying")
 
-        assert (run["state"], run["reason"]) == ("denied", "if")
+        assert (run["state"], run["reason"]) == ("denied", "no_evidence")
         assert not run["evidence"]["wallet"]["ok"]
 
 

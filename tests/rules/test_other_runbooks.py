@@ -170,7 +170,7 @@ async def test_a_deep_queue_is_measured_and_nothing_is_scaled_without_seeing_the
     async with site(tmp_path, RULES / "erc-8004.yaml", erc8004_redis=redis, erc8004=project) as here:
         run = await here.until(await here.alert("Erc8004QueueDeep", queue="action_jobs", severity="warning"), *DONE)
         assert run["evidence"]["queue"]["value"]["length"] == 10001
-        assert (run["state"], run["reason"]) == ("denied", "if")
+        assert (run["state"], run["reason"]) == ("denied", "no_evidence")
     server.tell("DEL", "action_jobs")
 
 
