@@ -14,11 +14,11 @@ from remediator import acting
 from remediator.asking import Asking
 from remediator.clock import format_duration
 from remediator.crashpoint import crashpoint
-from remediator.errors import ActionError, Lost, StoreUnavailable
+from remediator.errors import ActionError, InputError, Lost, NotFound, StoreUnavailable
 from remediator.moves import Ending, Over, Stop, Untidy
 from remediator.preparing import Ready
 from remediator.redact import redact
-from remediator.rule import Mode, Step, Wait
+from remediator.rule import Mode, Rule, Step, Wait
 from remediator.run import State
 from remediator.store import Licence, LicenceRequest, Refusal
 
@@ -168,6 +168,16 @@ class Closing(Asking):
         """The alert is gone, and nothing more is to be done about it."""
         to = State.SUCCEEDED if self.acted else State.CANCELLED
         await self.stop(to, "resolved", message)
+
+    async def _rule(self) -> Rule | None:
+        """The rule as this run was planned by it; today's where that cannot be read any more; or None."""
+        rule = self.world.rules.get(self.run.rule)
+        if rule is not None and rule.digest == self.run.rule_digest:
+            return rule
+        try:
+            return Rule.from_body(await self.store.rule_body(self.run.rule_digest))
+        except (InputError, NotFound, ValueError):
+            return rule  # The words of today's rule are better than none.
 
     # waiting --------------------------------------------------------------------------------------------------------
 

@@ -36,13 +36,19 @@ _AGAIN = 60.0
 _OPEN = ("waiting", "failing")
 
 
-def called(line: Moves, rule: Rule | None, to: State, reason: str) -> Sequence[Run]:
-    """The escalation that follows when the run of ``line`` ends so: people are needed, and its rule names a policy."""
+def called(
+    line: Moves, rule: Rule | None, to: State, reason: str, *, ends_with_alert: bool = True
+) -> Sequence[Run]:
+    """The escalation that follows when the run of ``line`` ends so: people are needed, and its rule names a policy.
+
+    Where it does not end with the alert, people are needed although that has resolved.
+    """
     needed = to in (State.FAILED, State.NEEDS_HUMAN, State.EXPIRED) or (to is State.DENIED and reason not in _OURS)
     # A problem that began anew has a run of its own, which is the one to call.
     if rule is None or not rule.escalate or not needed or reason == "superseded":
         return ()
-    origin = {"state": to.value, "reason": reason, "open": line.incident.open, "question": ""}
+    is_open = line.incident.open and ends_with_alert
+    origin = {"state": to.value, "reason": reason, "open": is_open, "question": ""}
     return _begin(line, rule, rule.escalate, line.run.id, origin)
 
 
@@ -297,15 +303,6 @@ class Escalating(Closing):
             return await self.store.run(self.progress["origin"]["run"])
         except NotFound:
             return self.run
-
-    async def _rule(self) -> Rule | None:
-        rule = self.world.rules.get(self.run.rule)
-        if rule is not None and rule.digest == self.run.rule_digest:
-            return rule
-        try:
-            return Rule.from_body(await self.store.rule_body(self.run.rule_digest))
-        except (InputError, NotFound, ValueError):
-            return rule  # The words of today's rule are better than none.
 
     def holds_lock(self, lock: Lock) -> bool:
         """Nobody waits for a target to be free in order to call for help."""

@@ -7,14 +7,14 @@ only if the value is still the one that the change left.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remediator import acting
+from remediator import acting, escalating
 from remediator.clock import format_duration, format_instant
 from remediator.closing import NOT_OURS, Closing
 from remediator.crashpoint import crashpoint
-from remediator.errors import Conflict, InputError
+from remediator.errors import Conflict
 from remediator.expression import LEASE, Expression
 from remediator.incident import Incident
 from remediator.moves import Moves, Over, Stop, Untidy
@@ -82,6 +82,9 @@ def way_back(line: Moves, index: int, step: Step, subject: str) -> Run:
 
 class Reverting(Closing):
     """The line of a run that puts one change back."""
+
+    planned_by: Rule | None = None
+    """The rule of the change, once it is needed to call people."""
 
     async def go(self) -> None:
         """Wait, put back, and say what came of it; ends by Stop, or by raising what the engine handles."""
@@ -160,13 +163,10 @@ class Reverting(Closing):
 
     async def _looked(self, until: str, latest: Incident) -> tuple[bool, str]:
         """Whether a condition holds now, by probes that look anew at the newest life of the problem; and why not."""
-        rule = self.world.rules.get(self.run.rule)
-        try:
-            if rule is None or rule.digest != self.run.rule_digest:
-                rule = Rule.from_body(await self.store.rule_body(self.run.rule_digest))
-            condition = Expression.compile(until, LEASE, probes=[probe.id for probe in rule.probes])
-        except (InputError, ValueError) as error:
-            return False, f"the condition cannot be read any more: {error}"
+        rule = await self._rule()
+        if rule is None or rule.digest != self.run.rule_digest:
+            return False, "the rule that the change was made by cannot be read any more"
+        condition = Expression.compile(until, LEASE, probes=[probe.id for probe in rule.probes])
         self.incident, self.labels = latest, latest.common_labels
         await self._probe(rule)
         return self._ask(condition)
@@ -206,7 +206,13 @@ class Reverting(Closing):
         end = f"; goes back at the latest at {deadline}" if bounded else ""
         await self.hold("in_force", f"{summary}; {why}{end}", until)
 
+    def follow(self, to: State, reason: str, message: str) -> Sequence[Run]:
+        """People are called when a change stays that was meant to be temporary, also when the alert is long over."""
+        rule = self.planned_by or self.world.rules.get(self.run.rule)
+        return escalating.called(self, rule, to, reason, ends_with_alert=False)
+
     async def _not_back(self, error: Untidy) -> None:
+        self.planned_by = await self._rule()
         summary = self.progress["change"]["change"]["summary"]
         if error.reason == NOT_OURS:
             message = f"not put back ({summary}): somebody else has changed it since: {error.message}"

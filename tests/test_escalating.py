@@ -346,6 +346,27 @@ async def test_what_cannot_be_seen_calls_people(where: str) -> None:
             assert [who for _, who in said()] == expected
 
 
+async def test_a_temporary_change_that_cannot_go_back_calls_people() -> None:
+    """The alert is over and the change would stay for ever: people are told; the end of the alert is no answer."""
+    turn = "steps: [{uses: place.turn, target: here, with: {thing: workers, to: 5}, lease: {settle: 5m, at_most: 1h}}]"
+    rules = RULE.replace("steps: [{uses: place.put, target: here, with: {thing: workers, to: 5}}]", turn)
+    async with called(rules=rules) as h:
+        run_id = await h.fire(severity="critical")
+        await asyncio.sleep(MINUTE)
+        await h.resolve(severity="critical")
+        assert (await h.end(run_id)).state is State.SUCCEEDED
+        assert said() == []
+        h.places["here"].outside.faults.append("denied")
+        await asyncio.sleep(6 * MINUTE)
+        (back,) = await h.store.runs(kinds=(Kind.REVERT,))
+        assert (back.state, back.reason) == (State.FAILED, "status_403")
+        await asyncio.sleep(20 * MINUTE)
+        assert [who for _, who in said()] == ["oncall", "lead"]
+        assert "[SEV1]" in Tell.said[1][2]
+        page = await escalation(h, back.id)
+        assert (page.state, page.reason) == (State.HELD, "escalating")
+
+
 async def test_observe_mode_and_cancelled_runs_call_nobody() -> None:
     """Who only looks needs nobody; who was cancelled by a person has one."""
     async with called(mode="observe") as h:
