@@ -203,6 +203,10 @@ class Action(BaseModel, ABC, Generic[T]):
         """What undoes ``change``, compare-and-swap; None where nothing can."""
         return None
 
+    def reversible(self, target: T) -> bool:
+        """Whether its changes have an inverse, as far as parameters and settings say: no reading, no waiting."""
+        return type(self).inverse is not Action.inverse
+
     async def reconcile(self, target: T, change: Change, context: ActionContext) -> Happened:
         """After a crash: did ``change`` take place? Reads only. UNKNOWN where it cannot be told."""
         return Happened.UNKNOWN

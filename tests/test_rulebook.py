@@ -308,6 +308,15 @@ def test_reports_everything_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("lease", ["{at_most: 1h}", "{until: alert.firing && probes.deps.status == 200, at_most: 1h}"])
+def test_a_temporary_change_is_right_where_it_has_a_way_back(lease: str) -> None:
+    """The same request may be temporary once it says what undoes it; a condition reads probes and the alert."""
+    text = RULE.replace("id: workers", f"id: workers\n        lease: {lease}")
+    with pytest.raises(RulebookError, match="lease/irreversible"):
+        load(text)
+    load(text.replace("{path: /admin/workers,", "{undo: {method: delete, path: /admin/workers}, path: /admin/workers,"))
+
+
 @pytest.mark.parametrize(
     ("change", "ids"),
     [
@@ -317,20 +326,23 @@ def test_reports_everything_at_once() -> None:
         (("{path: /health/detailed}", "{path: '/health/${{ probes.deps.x }}'}"), {"placeholder/unknown"}),
         (("{path: /health/detailed}", "{path: /secret}"), {"target/permit"}),
         (("timeout: 1m", "timeout: 0s"), {"value/invalid"}),
-        (("id: workers", "id: workers\n        lease: {settle: 1m}"), {"value/missing"}),
+        (("id: workers", "id: workers\n        lease: {settle: 1m}"), {"value/missing", "lease/irreversible"}),
         (
             ("id: workers", "id: workers\n        lease: {until: probes.deps.status == 200, at_most: 1h}"),
-            set(),
+            {"lease/irreversible"},
         ),
         (
             ("id: workers", "id: workers\n        lease: {until: probes.dps.status == 200, every: 0s, at_most: 1h}"),
-            {"expression/invalid", "value/invalid"},
+            {"expression/invalid", "value/invalid", "lease/irreversible"},
         ),
         (
             ("id: workers", "id: workers\n        lease: {until: steps.workers.status == 1, at_most: 1h}"),
-            {"expression/invalid"},
+            {"expression/invalid", "lease/irreversible"},
         ),
-        (("id: workers", "id: workers\n        lease: {every: 1m, at_most: 1h}"), {"value/invalid"}),
+        (
+            ("id: workers", "id: workers\n        lease: {every: 1m, at_most: 1h}"),
+            {"value/invalid", "lease/irreversible"},
+        ),
         (("id: workers", "id: workers\n        if: 'true'"), {"rule/later"}),
         (("id: workers", "id: workers\n        with_: {}"), {"value/unknown-key"}),
         (("    when:", "    if_: x\n    when:"), {"value/unknown-key"}),

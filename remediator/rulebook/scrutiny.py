@@ -131,8 +131,8 @@ class Scrutiny:
             yield document.problem(path, "lease/place", message, hint="leave lease out")
         uses = step.get("uses")
         kind = self._registry.action(uses) if isinstance(uses, str) else None
-        if kind is not None and kind.inverse is Action.inverse:
-            message = f"nothing puts back what {uses} does, so it cannot be temporary"
+        if kind is not None and not self._returns(kind, step):
+            message = f"nothing puts back what {uses} does here, so it cannot be temporary"
             yield document.problem(path, "lease/irreversible", message, hint="leave lease out, or use another action")
         yield from self._expression(document, (*path, "until"), lease.get("until"), LEASE, probes)
         yield from _positive(document, path, lease, ("at_most", "every"))
@@ -140,6 +140,17 @@ class Scrutiny:
         if settle and most and settle > most:
             message = f"staying resolved for {lease['settle']} cannot happen within {lease['at_most']}"
             yield document.problem((*path, "settle"), "lease/settle", message, hint="make settle shorter than at_most")
+
+    def _returns(self, kind: type[Action[Any]], step: Mapping[str, Any]) -> bool:
+        """Whether a step has a way back; what is filled in later is asked then."""
+        target = (self._targets or {}).get(str(step.get("target")))
+        given = step.get("with", {})
+        if kind.inverse is Action.inverse or target is None or self._wrong_kind(str(step["uses"]), "", target):
+            return kind.inverse is not Action.inverse
+        try:
+            return kind.model_validate(dict(given)).reversible(target)
+        except (ValidationError, TypeError, ValueError):
+            return True
 
     def _places(
         self, document: Document, path: Path, raw: Mapping[str, Any], keys: tuple[str, ...]

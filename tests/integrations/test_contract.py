@@ -162,6 +162,7 @@ async def test_looking_back_changes_nothing(stage: Stage) -> None:
     change = _stored(await stage.action.diff(stage.target, acting()))
     assert isinstance(await stage.action.reconcile(stage.target, change, acting()), Happened)
     inverse = stage.action.inverse(change)
+    assert inverse is None or stage.action.reversible(stage.target)
     if inverse is not None:
         system = type(stage.action).__module__.rpartition(".")[0]
         assert type(inverse).__module__.startswith(f"{system}.")

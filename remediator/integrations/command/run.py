@@ -145,6 +145,11 @@ class Run(Action[CommandTarget]):
         done, _ = await self._ask(target, program.done_if, context)
         return Happened.YES if done else Happened.NO
 
+    def reversible(self, target: CommandTarget) -> bool:
+        """Only where the settings name a command that undoes it; one that they do not know is refused elsewhere."""
+        program = target.commands.get(self.command)
+        return program is None or program.undo is not None
+
     def inverse(self, change: Change) -> Run | None:
         """The command's ``undo`` with the same parameters; None if the operator named none."""
         undo = change.volatile.get("undo")

@@ -184,6 +184,10 @@ class Send(Action[HttpTarget]):
                 reason="not_yet",
             )
 
+    def reversible(self, target: HttpTarget) -> bool:
+        """Only with ``undo``."""
+        return self.undo is not None
+
     def inverse(self, change: Change) -> Send | None:
         """The request of ``undo``; with ``check`` only while that still holds, and not if all is as it was.
 
