@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -114,7 +115,7 @@ async def test_an_engine_that_hangs_ends_in_time() -> None:
     it = engine()
     with it.project() as project:
         project.create("worker")
-        target = project.target(timeout="1s")
+        target = project.target(timeout="3s")
         change = await _diff(target)
         running = await WORKER._running(target)
         it.server.kill(signal.SIGSTOP)
@@ -122,18 +123,19 @@ async def test_an_engine_that_hangs_ends_in_time() -> None:
             started = time.monotonic()
             with pytest.raises(TemporaryError, match="no answer in time"):
                 await _diff(target)
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 5
             started = time.monotonic()
             with pytest.raises(Unanswered, match="no answer in time"):
                 await (await target.engine()).restart(running, 0, acting().check_deadline)
-            assert time.monotonic() - started < 3
+            assert time.monotonic() - started < 5
         finally:
             it.server.kill(signal.SIGCONT)
-        for _ in range(100):
-            if await WORKER.reconcile(target, change, acting()) is Happened.YES:
-                break
-            await asyncio.sleep(0.05)
-        assert await WORKER.reconcile(target, change, acting()) is Happened.YES, "the request was carried out late"
+        late = Happened.UNKNOWN
+        async with asyncio.timeout(30):
+            while late is not Happened.YES:  # The request is carried out late, by an engine that has much to catch up.
+                with contextlib.suppress(TemporaryError):
+                    late = await WORKER.reconcile(target, change, acting())
+                await asyncio.sleep(0.05)
         await target.close()
 
 
