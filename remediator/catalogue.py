@@ -21,6 +21,7 @@ import remediator.guards
 import remediator.integrations
 from remediator.action import Action, Effect
 from remediator.checks import Check, CheckContext
+from remediator.composite import Composite
 from remediator.errors import RemediatorError
 from remediator.guard import Guard
 from remediator.probe import Probe
@@ -75,7 +76,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._kinds = _folders(remediator.integrations)
-        self._levers: dict[str, type[Action[Any]] | type[Probe[Any]]] = {}
+        self._levers: dict[str, type[Action[Any]] | type[Probe[Any]] | type[Composite]] = {}
         self._guards: dict[str, type[Guard]] = {}
         self._targets: dict[str, type[Target]] = {}
         self._files: dict[str, list[str]] = {}
@@ -89,6 +90,11 @@ class Catalogue:
         """The probe of that name, or None. Imports its module only. Raises CatalogueError."""
         found = self._lever(name)
         return found if found is not None and issubclass(found, Probe) else None
+
+    def composite(self, name: str) -> type[Composite] | None:
+        """The composite of that name, or None. Imports its module only. Raises CatalogueError."""
+        found = self._lever(name)
+        return found if found is not None and issubclass(found, Composite) else None
 
     def guard(self, name: str) -> type[Guard] | None:
         """The guard of that name, or None. Raises CatalogueError."""
@@ -135,21 +141,21 @@ class Catalogue:
         return self._targets[kind]
 
     def names(self, family: str) -> Sequence[str]:
-        """All names of ``actions``, ``probes``, ``guards``, ``checks`` or ``targets``, sorted.
+        """All names of ``actions``, ``probes``, ``composites``, ``guards``, ``checks`` or ``targets``, sorted.
 
-        Telling actions from probes imports every integration, but none of the libraries they use inside.
+        Telling actions from probes and composites imports every integration, but none of the libraries they use inside.
         """
         if family == "targets":
             return self._kinds
         if family in ("guards", "checks"):
             package = remediator.guards if family == "guards" else remediator.checks
             return self._list(package)
-        of = self.action if family == "actions" else self.probe
+        of = {"actions": self.action, "probes": self.probe, "composites": self.composite}[family]
         return [name for name in self._lever_names() if of(name) is not None]
 
     def describe(self, family: str) -> list[dict[str, Any]]:
-        """``actions``, ``probes`` or ``guards`` as data: what each is, its parameters as JSON Schema."""
-        of = {"actions": self.action, "probes": self.probe, "guards": self.guard}[family]
+        """``actions``, ``probes``, ``composites`` or ``guards`` as data; parameters are JSON Schema."""
+        of = {"actions": self.action, "probes": self.probe, "composites": self.composite, "guards": self.guard}[family]
         out: list[dict[str, Any]] = []
         for name in self.names(family):
             kind = of(name)
@@ -158,6 +164,9 @@ class Catalogue:
             entry: dict[str, Any] = {"name": name}
             if issubclass(kind, Action):
                 entry["effect"] = kind.effect.value
+            elif issubclass(kind, Composite):
+                # It has no effect of its own: it is written out as a probe and the step of another action.
+                entry["effect"] = "composite"
             if "." in name:
                 entry["integration"] = name.split(".")[0]
             else:
@@ -177,7 +186,7 @@ class Catalogue:
             out += [f"{kind}.{name}" for name in self._list(package)]
         return out
 
-    def _lever(self, name: str) -> type[Action[Any]] | type[Probe[Any]] | None:
+    def _lever(self, name: str) -> type[Action[Any]] | type[Probe[Any]] | type[Composite] | None:
         if name not in self._levers:
             kind, _, file = name.partition(".")
             if kind not in self._kinds:
@@ -186,7 +195,7 @@ class Catalogue:
             if file not in self._list(package):
                 return None
             module = import_module(f"{package.__name__}.{file}")
-            found = _only_class(module, (Action, Probe), file)
+            found = _only_class(module, (Action, Probe, Composite), file)
             if issubclass(found, Action) and not isinstance(getattr(found, "effect", None), Effect):
                 raise CatalogueError(f"action {name} must declare effect: ClassVar[Effect]")
             self._levers[name] = found

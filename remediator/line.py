@@ -24,7 +24,7 @@ from remediator.moves import Ending, Over, Stop, Untidy
 from remediator.planning import Plan, Trial, effective_mode
 from remediator.preparing import Ready
 from remediator.rule import Mode, Rule
-from remediator.run import Run, State
+from remediator.run import LIVE, Kind, Run, State
 from remediator.store import Approval, EffectRow, Licence
 
 _log = structlog.get_logger("remediator.engine")
@@ -210,6 +210,7 @@ class Line(Closing):
                 continue
             await acting.same_key(self, ready)
             await self._returnable(ready)
+            await self._returns(ready)
             # Some levers are never pulled without a person, however much the rule is trusted.
             asked = mode.at_most(Mode.APPROVE) if ready.action.needs_approval(ready.target) else mode
             context = await self._may_we(self.plan, asked, ready, self.trial.span.stop)
@@ -227,6 +228,23 @@ class Line(Closing):
         if ready.step.lease is not None and acting.inverse_of(self, ready.index, ready.action, ready.change) is None:
             message = f"{ready.step.uses} is to be temporary, but nothing could put it back: {ready.change.summary}"
             await self.stop(State.DENIED, "no_way_back", message)
+
+    async def _returns(self, ready: Ready) -> None:
+        """Note whether a temporary change only does what an earlier one's way back is there for.
+
+        Then it gets no way back of its own, which would later bring back what was only meant to help for a while. The
+        earlier way back stays: it finds its work done, or does it, should this change be undone.
+        """
+        step = self.step(ready.index)
+        if ready.step.lease is None or step["masked"]:
+            return
+        backs = await self.store.runs(kinds=(Kind.REVERT,), states=tuple(LIVE), limit=1000)
+        known = [(back.progress["change"], back.locks[0]) for back in backs]
+        here = (ready.step.target, ready.action.subject())
+        same = [change for change, lock in known if (lock.target, lock.subject) == here]
+        latest = max(same, key=lambda change: float(change["made_at"]), default=None)
+        if latest is not None and latest["made_by"] == ready.step.uses:
+            self.set_step(ready.index, returns=latest["change"]["before"] == ready.shown_change["after"])
 
     async def _licence(self, mode: Mode, ready: Ready, context: GuardContext) -> Licence:
         asked = any(isinstance(guard, ApprovalGuard) and not guard.excused(context) for _, guard in self.plan.guards)
@@ -407,7 +425,7 @@ class Line(Closing):
     def temporary(self, index: int, subject: str) -> Sequence[Run]:
         """The run that puts back what the step at ``index`` changed, if the change is temporary."""
         step = self.script[index]
-        if step.lease is None or self.tidying:
+        if step.lease is None or self.tidying or self.step(index).get("returns"):
             return ()
         back = reverting.way_back(self, index, step, subject)
         self.set_step(index, revert=back.id)

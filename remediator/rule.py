@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from remediator.action import Action, canonical_json
 from remediator.clock import Duration
+from remediator.composite import Composite
 from remediator.guard import Guard
 from remediator.probe import Probe
 from remediator.target import Target
@@ -45,6 +46,10 @@ class Registry(Protocol):
         """The probe of that name, or None."""
         ...
 
+    def composite(self, name: str) -> type[Composite] | None:
+        """The composite of that name, or None."""
+        ...
+
     def guard(self, name: str) -> type[Guard] | None:
         """The guard of that name, or None."""
         ...
@@ -54,7 +59,7 @@ class Registry(Protocol):
         ...
 
     def names(self, family: str) -> Sequence[str]:
-        """All names of ``actions``, ``probes``, ``guards`` or ``targets`` (kinds)."""
+        """All names of ``actions``, ``probes``, ``composites``, ``guards`` or ``targets`` (kinds)."""
         ...
 
 

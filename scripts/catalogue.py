@@ -29,7 +29,7 @@ def page() -> str:
     """The whole page."""
     catalogue = Catalogue()
     actions, probes = catalogue.describe("actions"), catalogue.describe("probes")
-    levers = sorted([*actions, *probes], key=lambda entry: str(entry["name"]))
+    levers = sorted([*actions, *probes, *catalogue.describe("composites")], key=lambda entry: str(entry["name"]))
     parts = [HEAD, f"## Actions and probes\n\n{EFFECTS}\n"]
     for integration, entries in groupby(levers, key=lambda entry: str(entry["integration"])):
         rows = [(_link(entry, f"integrations/{integration}"), *_kind(entry), _text(entry)) for entry in entries]
@@ -49,6 +49,8 @@ def _link(entry: Mapping[str, Any], folder: str) -> str:
 
 
 def _kind(entry: Mapping[str, Any]) -> tuple[str, str]:
+    if entry.get("effect") == "composite":
+        return ("composite", "that of the step it stands for")
     return ("action", f"`{entry['effect']}`") if "effect" in entry else ("probe", "only looks")
 
 

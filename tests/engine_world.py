@@ -23,6 +23,7 @@ from remediator.alert import Bounds
 from remediator.arrival import Receipt, RuleRef
 from remediator.catalogue import Catalogue
 from remediator.clock import format_instant
+from remediator.composite import Composite
 from remediator.engine import Engine
 from remediator.errors import PermanentError, TemporaryError
 from remediator.guard import Guard, GuardContext, Verdict
@@ -359,6 +360,9 @@ class TestRegistry:
 
     def probe(self, name: str) -> type[Probe[Any]] | None:
         return self._probes.get(name)
+
+    def composite(self, name: str) -> type[Composite] | None:
+        return None
 
     def guard(self, name: str) -> type[Guard] | None:
         return Gate if name == "gate" else self._real.guard(name)

@@ -65,8 +65,8 @@ def test_lists_everything_by_family() -> None:
         for path in root.glob("integrations/*/*.py")
         if path.stem != "target" and not path.stem.startswith("_")
     }
-    assert set(catalogue.names("actions")) | set(catalogue.names("probes")) == files
-    assert not set(catalogue.names("actions")) & set(catalogue.names("probes"))
+    families = [catalogue.names(family) for family in ("actions", "probes", "composites")]
+    assert sorted(name for names in families for name in names) == sorted(files)
     assert list(catalogue.names("guards")) == [
         "approval", "backoff", "blast_radius", "breaker", "budget", "change_window", "conflict", "cooldown", "feedback",
         "flap", "inhibition", "max_attempts", "pause", "rate_limit", "sensor_trust", "storm",
@@ -78,7 +78,7 @@ def test_lists_everything_by_family() -> None:
 def test_describes_what_it_lists() -> None:
     """Each entry says what it is, what a crash means, and which parameters it takes, as JSON."""
     catalogue = Catalogue()
-    for family in ("actions", "probes", "guards"):
+    for family in ("actions", "probes", "composites", "guards"):
         for entry in json.loads(json.dumps(catalogue.describe(family))):
             assert len(entry["description"]) > 20, entry["name"]
             assert entry["parameters"]["type"] == "object"
@@ -132,7 +132,7 @@ EFFECT = "effect: ClassVar[Effect] = Effect.ONCE"
     [
         ("Lever", "pass", APPLY, "must declare effect"),
         ("Lever", "effect: ClassVar[str] = 'once'", APPLY, "must declare effect"),
-        ("Leverage", EFFECT, APPLY, "must define one Action or Probe, named Lever; it defines Leverage"),
+        ("Leverage", EFFECT, APPLY, "must define one Action or Probe or Composite, named Lever; it defines Leverage"),
         ("Lever", EFFECT, "pass", "does not define apply"),
         ("Lever", EFFECT, APPLY + "\nclass Other(Lever): pass", "it defines Lever, Other"),
     ],

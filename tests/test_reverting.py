@@ -166,6 +166,28 @@ async def test_a_longer_lease_beside_it_holds_nothing_up() -> None:
         assert values(h) == {"a": 0, "b": 1}
 
 
+@pytest.mark.parametrize("helped", [True, False])
+async def test_what_puts_an_earlier_change_back_is_not_temporary(helped: bool) -> None:
+    """One rule turned the lamp to 1, another to 0 again: nothing brings the 1 back, unless that did not help."""
+    first = rules(f"steps: [{LEASED % ('lamp', 1, '1h')}]", name="one")
+    verify = "verify: {until: alert.resolved, within: 10m}"
+    second = rules(f"steps: [{LEASED % ('lamp', 0, '30m')}]\n{verify}", name="two").replace("Alarm", "Other")
+    async with house(first + second.removeprefix("rules:\n")) as h:
+        await h.end(await h.fire())
+        run_id = await h.fire("Other")
+        await h.state(run_id, State.VERIFYING)
+        assert values(h) == {"lamp": 0}
+        if helped:
+            await h.resolve("Other")
+        assert (await h.end(run_id)).state is (State.SUCCEEDED if helped else State.FAILED)
+        assert values(h) == {"lamp": int(not helped)}
+        (back,) = await changes(h)
+        await until(h, 3600 + 5)
+        assert values(h) == {"lamp": 0}
+        assert (await h.store.run(back.id)).reason == ("already_back" if helped else "reverted")
+        assert len(h.effects) == (2 if helped else 4)
+
+
 async def test_changes_of_one_thing_go_back_in_reverse_order() -> None:
     """Two rules turned one thing one after the other: the second goes back first, or neither would find its value."""
     first = rules(f"steps: [{LEASED % ('lamp', 1, '20m')}]", name="one")

@@ -19,7 +19,10 @@ _output = click.option("-o", "--output", type=click.Choice(FORMATS), default="ta
 def actions(names: Sequence[str], probes: bool, output: str) -> None:
     """List the actions that rules may use, with their effect classes."""
     family = "probes" if probes else "actions"
-    entries = chosen(Catalogue().describe(family), names, f"remediator actions{' --probes' if probes else ''}")
+    catalogue = Catalogue()
+    known = catalogue.describe(family) + ([] if probes else catalogue.describe("composites"))
+    known.sort(key=lambda each: str(each["name"]))
+    entries = chosen(known, names, f"remediator actions{' --probes' if probes else ''}")
     print_entries(entries, ("name", "description") if probes else ("name", "effect", "description"), output)
 
 

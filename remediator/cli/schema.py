@@ -52,7 +52,8 @@ def rules_schema(catalogue: Catalogue) -> Schema:
         "description": alert.pop("description"),
         "anyOf": [{"type": "string"}, {key: value for key, value in alert.items() if key != "title"}],
     }
-    _choose(defs["Step"], "uses", catalogue.names("actions"), catalogue.action, "with", defs)
+    steps = [*catalogue.names("actions"), *catalogue.names("composites")]
+    _choose(defs["Step"], "uses", steps, lambda name: catalogue.action(name) or catalogue.composite(name), "with", defs)
     step = defs["Step"]
     step["oneOf"] = [{"required": ["uses", "target"]}, {"required": ["wait"]}]
     duration = defs["Wait"]["properties"]["every"]["pattern"]

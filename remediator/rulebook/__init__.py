@@ -17,6 +17,7 @@ from remediator.rule import Registry, Rule
 from remediator.rulebook.files import read_files
 from remediator.rulebook.index import Index, Match
 from remediator.rulebook.scrutiny import LATER, Scrutiny
+from remediator.rulebook.writing_out import write_out
 from remediator.target import Target
 from remediator.validation import found, model_problems, without_secrets
 
@@ -102,7 +103,7 @@ def rulebook_from_texts(
 ) -> Rulebook:
     """Like ``load_rulebook``, from names and contents of files. Raises RulebookError."""
     with _without_collector():
-        loader = _Loader(Scrutiny(registry, targets, policies))
+        loader = _Loader(Scrutiny(registry, targets, policies), registry)
         hashes = []
         for file, raw in files:
             loader.add(file, raw)
@@ -130,10 +131,11 @@ def _without_collector() -> Iterator[None]:
 class _Loader:
     """Reads file after file and keeps what it finds."""
 
-    def __init__(self, scrutiny: Scrutiny) -> None:
+    def __init__(self, scrutiny: Scrutiny, registry: Registry) -> None:
         self.rules: list[tuple[Rule, Document, Path]] = []
         self.problems: list[Problem] = []
         self._scrutiny = scrutiny
+        self._registry = registry
         self._first: dict[str, tuple[Document, Path]] = {}
 
     def add(self, file: str, raw: bytes) -> None:
@@ -146,9 +148,11 @@ class _Loader:
         # Rules keep their own data. What stays of a document is its text, which is all that places need.
         kept = Document(file, document.text, None)
         for path, entry in self._rules_in(document):
-            rule = self._rule(document, kept, path, entry)
-            if rule is not None:
-                self.rules.append((rule, kept, path))
+            out = write_out(document, path, entry, self._registry)
+            self.problems += out.problems
+            rule = self._rule(out.document, kept, path, out.entry, out.unwritten)
+            if rule is not None and not out.problems:
+                self.rules.append((rule, kept if out.document is document else out.document, path))
 
     def _rules_in(self, document: Document) -> Iterator[tuple[Path, dict[str, Any]]]:
         data = document.data
@@ -183,7 +187,9 @@ class _Loader:
     def _say(self, document: Document, path: Path, id: str, message: str, hint: str = "") -> None:
         self.problems.append(document.problem(path, id, message, hint=hint))
 
-    def _rule(self, document: Document, kept: Document, path: Path, entry: dict[str, Any]) -> Rule | None:
+    def _rule(
+        self, document: Document, kept: Document, path: Path, entry: dict[str, Any], unwritten: Iterable[str]
+    ) -> Rule | None:
         """The rule that ``entry`` writes, or None where it has a problem."""
         before = len(self.problems)
         rule: Rule | None = None
@@ -191,7 +197,7 @@ class _Loader:
             rule = Rule.model_validate(entry, by_alias=True, by_name=False)
         except ValidationError as error:
             self.problems += model_problems(document, path, Rule, error, later=LATER)
-        self.problems += self._scrutiny.problems(document, path, entry)
+        self.problems += self._scrutiny.problems(document, path, entry, unwritten)
         name = entry.get("name")
         if isinstance(name, str):
             if name in self._first:

@@ -6,7 +6,7 @@ problems reported. Whatever passed once is not looked at again, so that ten thou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -42,12 +42,20 @@ class Scrutiny:
         self._targets = targets
         self._good: set[Any] = set()
 
-    def problems(self, document: Document, path: Path, raw: Mapping[str, Any]) -> list[Problem]:
-        """Everything wrong with the rule ``raw`` that stands at ``path``, besides its form."""
-        return list(self._problems(document, path, raw))
+    def problems(
+        self, document: Document, path: Path, raw: Mapping[str, Any], unwritten: Iterable[str] = ()
+    ) -> list[Problem]:
+        """Everything wrong with the rule ``raw`` that stands at ``path``, besides its form.
 
-    def _problems(self, document: Document, path: Path, raw: Mapping[str, Any]) -> Iterator[Problem]:
-        probes = tuple(str(entry.get("id")) for _, entry in _maps(raw, "probes"))
+        ``unwritten`` are ids of composites that could not be written out: that they see nothing was told.
+        """
+        return list(self._problems(document, path, raw, tuple(unwritten)))
+
+    def _problems(
+        self, document: Document, path: Path, raw: Mapping[str, Any], unwritten: tuple[str, ...]
+    ) -> Iterator[Problem]:
+        own = tuple(str(entry.get("id")) for _, entry in _maps(raw, "probes"))
+        probes = own + unwritten
         when = raw.get("when")
         yield from self._places(document, path, raw, ("name",))
         if isinstance(when, Mapping):
@@ -55,7 +63,7 @@ class Scrutiny:
             yield from self._expression(document, (*path, "when", "condition"), when.get("condition"), CONDITION)
         for index, entry in _entries(raw, "guards"):
             yield from self._guard(document, (*path, "guards", index), entry, probes)
-        yield from _duplicates(document, (*path, "probes"), probes, "probe/duplicate", "probe")
+        yield from _duplicates(document, (*path, "probes"), own, "probe/duplicate", "probe")
         for index, entry in _maps(raw, "probes"):
             yield from self._call(document, (*path, "probes", index), entry, "probe", probes[:index], ())
         yield from self._expression(document, (*path, "if"), raw.get("if"), IF, probes)
@@ -248,7 +256,9 @@ class Scrutiny:
             return
         kind = self._registry.action(uses) if family == "action" else self._registry.probe(uses)
         if kind is None:
-            yield self._unknown_use(document, path, uses, family)
+            # A composite that is left has problems of its own, which were told.
+            if family == "probe" or self._registry.composite(uses) is None:
+                yield self._unknown_use(document, path, uses, family)
             return
         target = None
         if isinstance(target_name, str) and MARK not in target_name and self._targets is not None:
@@ -265,7 +275,9 @@ class Scrutiny:
 
     def _unknown_use(self, document: Document, path: Path, uses: str, family: str) -> Problem:
         other, of_other = ("probe", self._registry.probe) if family == "action" else ("action", self._registry.action)
-        if of_other(uses) is not None:
+        if self._registry.composite(uses) is not None:
+            hint = f'"{uses}" stands for a probe and a step; write it under steps:'
+        elif of_other(uses) is not None:
             where = "probes" if other == "probe" else "steps"
             hint = f'"{uses}" is {"an action" if other == "action" else "a probe"}; write it under {where}:'
         else:

@@ -55,7 +55,7 @@ async def judge(
         await store.close()
     _nothing_lost(history, groups, bodies)
     _one_run_each(history, incidents, problems)
-    _ends(history, fleet.outside)
+    _ends(history, incidents, fleet.outside)
     _in_time(history, fleet.outside)
     _alone(history, fleet.outside)
     _limits(history)
@@ -84,12 +84,16 @@ def _one_run_each(
     assert not doubled, f"more than one run for one problem: {doubled}"
 
 
-def _ends(history: invariants.History, outside: Outside) -> None:
-    """Each run ended as it may, with the effects that it tells of; a person is called for class ``once`` only."""
+def _ends(history: invariants.History, incidents: dict[str, Incident], outside: Outside) -> None:
+    """Each run ended as it may, with the effects that it tells of; a person is called for class ``once`` only.
+
+    That a remedy did not help may only be said of a problem whose end nobody has told.
+    """
     doubtful = {row.run_id for row in history.rows if row.state == "unknown"}
     for run in history.runs.values():
         what = f"run {run.id} of {run.rule}: {run.state}, {run.reason}: {run.message}"
-        assert run.state in ENDS, what
+        waited = (run.state, run.reason) == (State.FAILED, "ineffective") and incidents[run.incident_id].open
+        assert run.state in ENDS or waited, what
         if run.state is State.NEEDS_HUMAN:
             assert run.rule in CALLS_PEOPLE and run.reason == "unknown_outcome", what
         done = outside.by_run[run.id]

@@ -18,13 +18,15 @@ def run(*arguments: str) -> Result:
 
 
 def test_lists_actions_with_their_effect() -> None:
-    """The table has one line per action with its effect class and what it does."""
+    """The table has one line per action or composite with its effect class and what it does."""
     done = run("actions")
     assert done.exit_code == 0
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["NAME", "EFFECT", "DESCRIPTION"]
-    assert [line.split()[0] for line in lines] == list(Catalogue().names("actions"))
+    known = [*Catalogue().names("actions"), *Catalogue().names("composites")]
+    assert [line.split()[0] for line in lines] == sorted(known)
     assert next(line for line in lines if line.startswith("http.post")).split()[1] == "once"
+    assert next(line for line in lines if line.startswith("rpc.switch")).split()[1] == "composite"
 
 
 def test_programs_get_the_documented_fields() -> None:

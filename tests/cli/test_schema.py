@@ -69,14 +69,16 @@ def test_a_step_acts_or_waits() -> None:
     assert step["properties"]["wait"]["anyOf"][0]["type"] == "string"
 
 
-@pytest.mark.parametrize(("holder", "family"), [("Step", "actions"), ("ProbeCall", "probes")])
-def test_parameters_depend_on_what_is_used(holder: str, family: str) -> None:
-    """For each action and probe the schema offers its own parameters, demands the needed ones, refuses others."""
+@pytest.mark.parametrize(
+    ("holder", "families"), [("Step", ("actions", "composites")), ("ProbeCall", ("probes",))]
+)
+def test_parameters_depend_on_what_is_used(holder: str, families: tuple[str, ...]) -> None:
+    """For each action, probe and composite the schema offers its parameters, demands needed ones, refuses others."""
     schema, catalogue = made(), Catalogue()
     part = schema["$defs"][holder]
-    assert part["properties"]["uses"]["enum"] == list(catalogue.names(family))
+    assert part["properties"]["uses"]["enum"] == [name for family in families for name in catalogue.names(family)]
     branches = {branch["if"]["properties"]["uses"]["const"]: branch["then"] for branch in part["allOf"]}
-    for entry in catalogue.describe(family):
+    for entry in [entry for family in families for entry in catalogue.describe(family)]:
         inner = branches[entry["name"]]["properties"]["with"]
         assert set(inner["properties"]) == set(entry["parameters"].get("properties", {}))
         assert inner.get("required", []) == entry["parameters"].get("required", [])

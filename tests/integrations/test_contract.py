@@ -15,6 +15,7 @@ import yaml
 
 import remediator.integrations
 from remediator.action import Action, Change, Effect, Happened
+from remediator.composite import Composite
 from remediator.errors import TemporaryError
 from remediator.probe import Probe
 from remediator.target import Target
@@ -23,7 +24,7 @@ from tests.integrations.support import HandClock, acting, switched_off
 
 
 def _families() -> Iterator[tuple[str, str, type[Any]]]:
-    """System, file and class of every action and probe there is, found by path."""
+    """System, file and class of every action, probe and composite there is, found by path."""
     root = Path(remediator.integrations.__file__).parent
     for path in sorted(root.glob("*/*.py")):
         system, name = path.parent.name, path.stem
@@ -33,7 +34,7 @@ def _families() -> Iterator[tuple[str, str, type[Any]]]:
         for _, found in inspect.getmembers(module, inspect.isclass):
             # Action[T] is put into the module by pydantic and stays abstract; only what can be used counts.
             if (
-                issubclass(found, Action | Probe)
+                issubclass(found, Action | Probe | Composite)
                 and found.__module__ == module.__name__
                 and not inspect.isabstract(found)
             ):
@@ -185,7 +186,8 @@ def test_the_page_says_what_there_is(system: str, name: str, found: type[Any]) -
     """The reference page has its headings and names every parameter; its example is one that loads."""
     page = (Path(__file__).parents[2] / "docs/reference/integrations" / system / f"{name}.md").read_text()
     assert page.startswith(f"# {system}.{name}\n")
-    kind = "Effect and recovery" if issubclass(found, Action) else "Evidence"
+    kinds = {Action: "Effect and recovery", Probe: "Evidence", Composite: "Written out as"}
+    kind = next(heading for base, heading in kinds.items() if issubclass(found, base))
     headings = [line[3:] for line in page.splitlines() if line.startswith("## ")]
     assert headings == ["What it does", "Parameters", "Permissions", kind, "Example"]
     table = page.partition("## Parameters")[2].partition("\n## ")[0]

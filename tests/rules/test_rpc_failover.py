@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from remediator.run import Kind
 from tests.integrations.solana.chain import Cluster, cluster
 from tests.rules.site import PAYLOADS, RULES, SECONDS, Site, site
 
 SHORT = {
     "settle: 30m, at_most: 12h}": "every: 200ms, settle: 2s, at_most: 12h}",
-    "samples: 3, every: 1s": "samples: 2, every: 10ms",
+    "          set:\n            uses": "          samples: 2\n          every: 10ms\n          set:\n            uses",
     "verify: {until: alert.resolved, within: 20m}": "verify: {until: alert.resolved, within: 20m, every: 200ms}",
     "- cooldown: 15m": "- cooldown: 1s",
 }
@@ -126,6 +127,8 @@ async def test_when_the_fallback_fails_too_it_goes_to_what_is_well(tmp_path: Pat
         await here.until(run["id"], "succeeded", "failed")
         await asyncio.sleep(3)
         assert used(here) == "https://primary.example"
+        ways_back = await here.application.store.runs(kinds=(Kind.REVERT,))
+        assert [back.reason for back in ways_back] == ["already_back"], "what went back for good has no way back itself"
 
 
 async def test_no_endpoint_that_is_well_means_no_change(tmp_path: Path) -> None:
@@ -136,4 +139,4 @@ async def test_no_endpoint_that_is_well_means_no_change(tmp_path: Path) -> None:
         chain.nodes[2].lie["getSlot"] = "a lot"
         run = await here.until(await failing.fires(), "verifying", "failed", "denied")
         assert run["state"] == "denied" and here.cluster.writes() == []
-        assert "no endpoint of the pool is well" in run["evidence"]["rpc"]["error"]
+        assert "no endpoint of the pool is well" in run["evidence"]["endpoint"]["error"]

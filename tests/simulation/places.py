@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from remediator.action import Action, ActionContext, Change, Effect, Happened, Outcome
 from remediator.catalogue import Catalogue
+from remediator.composite import Composite
 from remediator.crashpoint import crashpoint
 from remediator.errors import PermanentError, TemporaryError
 from remediator.guard import Guard
@@ -339,6 +340,9 @@ class PlaceRegistry:
 
     def probe(self, name: str) -> type[Probe[Any]] | None:
         return Look if name == "place.look" else None
+
+    def composite(self, name: str) -> type[Composite] | None:
+        return None
 
     def guard(self, name: str) -> type[Guard] | None:
         return self._real.guard(name)
