@@ -10,6 +10,20 @@ from tests.simulation.simulation import Violation, simulate
 
 WITHIN = 250
 """Every mutant is caught by one of so many seeds."""
+CAUGHT_BY = {
+    "the licence does not read the incident": 64,
+    "effects begin after the deadline": 92,
+    "the deadline is longer than the lease": 92,
+    "once is tried again": 11,
+    "rate limits are not counted": 12,
+    "an open licence keeps no locks": 13,
+    "an open effect is looked for at once": 13,
+    "what somebody else has set is undone": 92,
+    "another remedy is tried after an unknown verification": 29,
+    "the way back is created after the outcome": 7,
+    "a change goes back although the alert fires again": 72,
+}
+"""Seeds that noticed when this was written, asked first: saves the way there. A change of the engine moves them."""
 
 
 @pytest.mark.parametrize("what", [*MUTANTS, *CLOSED_LOOP])
@@ -17,7 +31,7 @@ def test_a_missing_fence_is_noticed(what: str, monkeypatch: pytest.MonkeyPatch) 
     """With this one check gone some seed breaks an invariant; so its presence is what the other seeds prove."""
     for where, name, by in {**MUTANTS, **CLOSED_LOOP}[what]:
         monkeypatch.setattr(where, name, by)
-    for seed in range(WITHIN):
+    for seed in (CAUGHT_BY.get(what, 0), *range(WITHIN)):
         try:
             simulate(seed)
         except Violation as violation:

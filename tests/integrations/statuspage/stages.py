@@ -52,6 +52,7 @@ class StatusPage:
         incident |= {key: given[key] for key in ("name", "status", "impact_override", "metadata")}
         incident["impact"] = given["impact_override"]
         incident["incident_updates"].insert(0, {"status": given["status"], "body": given["body"]})
+        del incident["incident_updates"][20:]  # Nobody here reads further back.
         return reply(201 if verb == "POST" else 200, json.dumps(incident).encode())
 
 
