@@ -59,8 +59,9 @@ def write_out(document: Document, path: Path, entry: dict[str, Any], registry: R
     A composite with a problem is told and left out, so that the rest of the rule can still be looked at.
     """
     found = [(at, step, kind) for at, step in _steps(entry) if (kind := _kind(step, registry)) is not None]
-    if not found:
-        return Out(entry, document, [], [])
+    if not found or not isinstance(entry.get("probes", []), list):
+        # Probes that are no list are told with the form of the rule.
+        return Out(entry, document, [], [str(step.get("id")) for _, step, _ in found])
     entry = _copy(entry)
     probes: list[Any] = entry.setdefault("probes", [])
     origins: dict[Path, Path] = {}
@@ -118,9 +119,11 @@ def _written(
         message = f"{uses} needs an id: what it sees is read as probes.<id>"
         problems.append(document.problem(at, "composite/invalid", message, hint="write id: and a name"))
         return None
-    given = step.get("with", {})
+    if not isinstance(step.get("with"), Mapping):
+        problems.append(document.problem(at, "composite/invalid", f"{uses} needs its parameters under with:"))
+        return None
     try:
-        return kind.model_validate(given, by_alias=True, by_name=False).write_out(step)
+        return kind.model_validate(step["with"], by_alias=True, by_name=False).write_out(step)
     except ValidationError as error:
         problems += model_problems(document, (*at, "with"), kind, error)
     except InputError as error:

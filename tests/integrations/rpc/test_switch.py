@@ -140,6 +140,28 @@ def test_what_is_wrong_is_told_where_it_was_written(old: str, new: str, says: li
     assert all(0 < problem.line <= 22 and problem.column > 0 for problem in caught.value.problems)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("with", None), ("with", []), ("with", "text"), ("with", {}), ("with", {"set": None}), ("with", {"set": []}),
+        ("with", {"set": {"uses": 1, "target": 2, "with": 3}}), ("with", ...), ("id", 5), ("id", None), ("id", ...),
+        ("lease", "6h"), ("lease", []), ("target", None), ("target", ...), ("uses", "rpc.target"), ("timeout", {}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("probes", [..., None, "text", [], {}, [None], [{"id": "endpoint"}]])
+def test_whatever_stands_there_is_refused_and_never_a_crash(key: str, value: Any, probes: Any) -> None:
+    """Missing, empty and ill-typed parts of the step, beside missing, empty and ill-typed probes: told with a place."""
+    document: Any = yaml.safe_load(RULE)
+    rule = document["rules"][0]
+    for holder, name, new in ((rule["steps"][0], key, value), (rule, "probes", probes)):
+        holder[name] = new
+        if new is ...:
+            del holder[name]
+    with pytest.raises(RulebookError) as caught:
+        read(yaml.safe_dump(document))
+    assert all(problem.line > 0 for problem in caught.value.problems)
+
+
 def test_without_settings_it_can_be_checked_too() -> None:
     """Targets are unknown then, and everything else is looked at."""
     assert read(RULE, None).name == "failover"
