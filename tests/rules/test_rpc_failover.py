@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from remediator.run import Kind
+from tests import servers
+from tests.integrations.redis.servers import one_server
 from tests.integrations.solana.chain import Cluster, cluster
 from tests.rules.site import PAYLOADS, RULES, SECONDS, Site, site
 
@@ -65,14 +69,21 @@ async def eventually(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-@asynccontextmanager
-async def pool(directory: Path) -> AsyncIterator[tuple[Site, Cluster, Failing]]:
-    """The shipped rule with short times, three endpoints of one cluster, and a service that uses the first."""
+def shipped() -> str:
+    """The shipped rule with short times."""
     text = (RULES / "ticket-service.yaml").read_text()
     for old, new in SHORT.items():
         assert old in text, old
         text = text.replace(old, new)
-    (directory / "rules.yaml").write_text(text)
+    return text
+
+
+@asynccontextmanager
+async def pool(
+    directory: Path, text: str = "", **targets: Mapping[str, Any]
+) -> AsyncIterator[tuple[Site, Cluster, Failing]]:
+    """The shipped rule, or ``text``, three endpoints of one cluster, and a service that uses the first."""
+    (directory / "rules.yaml").write_text(text or shipped())
     async with cluster(nodes=3) as chain:
         names = ("primary", "second", "third")
         endpoints = [
@@ -80,7 +91,7 @@ async def pool(directory: Path) -> AsyncIterator[tuple[Site, Cluster, Failing]]:
             for name, url in zip(names, chain.urls, strict=True)
         ]
         settings = {"genesis": chain.chain.genesis, "endpoints": endpoints}
-        async with site(directory, directory / "rules.yaml", solana_rpc=settings) as here:
+        async with site(directory, directory / "rules.yaml", solana_rpc=settings, **targets) as here:
             template = here.cluster.get("deployments", "ticket-service")["spec"]["template"]
             template["spec"]["containers"][0]["env"] = [
                 {"name": "SOLANA_RPC_ENDPOINT", "value": "https://primary.example"}
@@ -140,3 +151,82 @@ async def test_no_endpoint_that_is_well_means_no_change(tmp_path: Path) -> None:
         run = await here.until(await failing.fires(), "verifying", "failed", "denied")
         assert run["state"] == "denied" and here.cluster.writes() == []
         assert "no endpoint of the pool is well" in run["evidence"]["endpoint"]["error"]
+
+
+OTHERWISE = """\
+rules:
+  - name: elsewhere
+    mode: auto
+    when: {alert: TicketRpcFailing}
+    if: probes.endpoint.switch
+    steps:
+      - id: endpoint
+        uses: rpc.switch
+        target: solana-rpc
+        with:
+          samples: 2
+          every: 10ms
+          set: SET
+        lease: {every: 200ms, settle: 1s, at_most: 1h}
+    verify: {until: alert.resolved, within: 20m, every: 200ms}
+"""
+
+
+async def test_where_the_service_reads_a_redis_key(tmp_path: Path) -> None:
+    """The same switch through a key of a real Redis: set, and back to what was there before."""
+    server = one_server()
+    server.tell("SET", "rpc:endpoint", "https://primary.example")
+    redis = {
+        "addresses": [f"127.0.0.1:{server.port}"],
+        "permit": {"actions": ["redis.set_key"], "keys": ["rpc:endpoint"], "writable_keys": ["rpc:endpoint"]},
+    }
+    key = "{key: 'rpc:endpoint', value: '${{ probes.endpoint.value }}'}"
+    way = f"{{uses: redis.set_key, target: erc8004-redis, with: {key}}}"
+
+    def now() -> str:
+        return server.tell("GET", "rpc:endpoint").splitlines()[-1]
+
+    async with pool(tmp_path, OTHERWISE.replace("SET", way), erc8004_redis=redis) as (here, chain, failing):
+        chain.nodes[0].lag, chain.nodes[1].lag = 400, 20
+        run = await here.until(await failing.fires(), "verifying", "failed", "denied")
+        assert (run["state"], now()) == ("verifying", "https://third.example"), run
+        await failing.resolves()
+        await asyncio.sleep(2)
+        assert now() == "https://third.example"
+        chain.nodes[0].lag = 0
+        await eventually(lambda: now() == "https://primary.example")
+    server.tell("DEL", "rpc:endpoint")
+
+
+async def test_where_the_service_is_told_by_its_api(tmp_path: Path) -> None:
+    """The same switch through an administrator's call: told, and told the first endpoint again by the call's undo."""
+    told = ["https://primary.example"]
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            told.append((await request.json())["endpoint"])
+        return web.json_response({"endpoint": told[-1]})
+
+    app = web.Application()
+    app.router.add_route("*", "/admin/rpc", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port := servers.free_port()).start()
+    api = {
+        "base_url": f"http://127.0.0.1:{port}",
+        "permit": {"actions": ["http.get", "http.post"], "paths": ["/admin/rpc"]},
+    }
+    way = """{uses: http.post, target: ticket-api, with: {path: /admin/rpc,
+            json: {endpoint: '${{ probes.endpoint.value }}'},
+            check: {path: /admin/rpc, json_path: endpoint, equals: '${{ probes.endpoint.value }}'},
+            undo: {path: /admin/rpc, json: {endpoint: 'https://primary.example'}}}}"""
+    try:
+        async with pool(tmp_path, OTHERWISE.replace("SET", way), ticket_api=api) as (here, chain, failing):
+            chain.nodes[0].lag, chain.nodes[1].lag = 400, 20
+            run = await here.until(await failing.fires(), "verifying", "failed", "denied")
+            assert (run["state"], told[1:]) == ("verifying", ["https://third.example"]), run
+            await failing.resolves()
+            chain.nodes[0].lag = 0
+            await eventually(lambda: told[1:] == ["https://third.example", "https://primary.example"])
+    finally:
+        await runner.cleanup()
