@@ -48,6 +48,15 @@ def test_alert_rules_behave_as_their_timelines_say(path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_alerts_about_remediator_lead_to_a_page_that_there_is() -> None:
+    """Whoever is woken by one of Remediator's own alerts finds the page that it names."""
+    links = [rule["annotations"]["runbook_url"] for rule in alert_rules() if "runbook_url" in rule["annotations"]]
+    pages = [link.partition("//remediator.example.com/")[2] for link in links]
+    own = [page for page in pages if page]
+    assert len(own) > 10
+    assert [page for page in own if not (SHIPPED.parent / f"{page}.md").is_file()] == []
+
+
 def test_every_rule_file_has_timelines() -> None:
     """No rule file is shipped without unit tests of its own."""
     assert [path.name for path in RULE_FILES] == [path.name for path in UNIT_TESTS]
