@@ -109,10 +109,15 @@ def _final(it: Told) -> None:
 
 
 def _lent(it: Told, backs: Mapping[str, Run]) -> None:
-    """Every temporary change has, or had, its way back."""
+    """Every temporary change has, or had, its way back; or is itself what an earlier one's way back is there for."""
     for row in it.rows:
         lent = row.step < len(it.rule.script) and it.rule.script[row.step].lease is not None
-        if lent and row.state == "done":
+        if lent and row.state == "done" and it.steps[row.step].get("returns"):
+            known = [(b.progress["change"]["target"], b.progress["change"]["change"]["before"]) for b in backs.values()]
+            step = it.steps[row.step]
+            where = f"{it.run.id}: step {row.step} is said to go back, and nothing was lent"
+            assert (step["target"], step["change"]["after"]) in known, where
+        elif lent and row.state == "done":
             assert f"{it.run.id}/{row.step}" in backs, f"{it.run.id}: step {row.step} is lent, and has no way back"
 
 

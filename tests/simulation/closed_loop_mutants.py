@@ -10,6 +10,7 @@ from remediator import acting, line, reverting
 from remediator.closing import Closing
 from remediator.line import Line
 from remediator.moves import Moves
+from remediator.preparing import Ready
 from remediator.reverting import Reverting
 from remediator.rule import Rule, Step, Wait
 from remediator.run import Kind, Run, State
@@ -122,6 +123,11 @@ async def _blind(it: Line) -> None:
     await _look_again(it)
 
 
+async def _generous(it: Line, ready: Ready) -> None:
+    """Whatever is lent is said to put back what an earlier change did."""
+    it.set_step(ready.index, returns=True)
+
+
 CLOSED_LOOP: Mapping[str, tuple[Mutation, ...]] = {
     "what somebody else has set is undone": (Mutation(Closing, "_undoing", _undoes_anything),),
     "what did not help is not undone": (Mutation(Line, "_undoable", lambda it: []),),
@@ -138,6 +144,7 @@ CLOSED_LOOP: Mapping[str, tuple[Mutation, ...]] = {
     "a change goes back although the alert fires again": (Mutation(Reverting, "_due", _deaf),),
     "a change goes back before the alert has stayed away": (Mutation(Reverting, "_due", _impatient),),
     "a change goes back over what somebody else has set": (Mutation(reverting, "way_back", _takes_anything_back),),
+    "what is lent is taken for what goes back": (Mutation(Line, "_returns", _generous),),
     "limits count what cleans up": (Mutation(_sqlite_runs, "licence", _counted),),
     "a pause does not hold what cleans up": (Mutation(_decide, "refused", _unstoppable),),
     "a wait begins anew with each look": (Mutation(Closing, "_wait", _forgetful),),

@@ -12,13 +12,13 @@ WITHIN = 250
 """Every mutant is caught by one of so many seeds."""
 CAUGHT_BY = {
     "the licence does not read the incident": 64,
-    "effects begin after the deadline": 92,
-    "the deadline is longer than the lease": 92,
+    "effects begin after the deadline": 117,
+    "the deadline is longer than the lease": 117,
     "once is tried again": 11,
     "rate limits are not counted": 12,
     "an open licence keeps no locks": 13,
     "an open effect is looked for at once": 13,
-    "what somebody else has set is undone": 92,
+    "what somebody else has set is undone": 100,
     "another remedy is tried after an unknown verification": 29,
     "the way back is created after the outcome": 7,
     "a change goes back although the alert fires again": 72,
