@@ -68,6 +68,13 @@ MOVES: Mapping[tuple[State, State], str] = {
 """Every move there is, and what it means."""
 
 
+class Found(StrEnum):
+    """What a person found out about an effect of which nobody knew."""
+
+    HAPPENED = "happened"
+    NOT_HAPPENED = "not_happened"
+
+
 class Kind(StrEnum):
     """What a run is for."""
 

@@ -16,7 +16,7 @@ from remediator.facts import Announced, GuardState, OpenedRun, PastChange, PastR
 from remediator.guard import Limit
 from remediator.incident import Incident
 from remediator.ledger import Ledger, Spend
-from remediator.run import Kind, Run, State
+from remediator.run import Found, Kind, Run, State
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -336,10 +336,11 @@ class Store(Ledger, Protocol):
         """A person's answer. Raises NotFound, and Conflict when the question is not open or shows another digest."""
         ...
 
-    async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
+    async def cancel(self, run_id: str, actor: str, comment: str, found: Found | None = None) -> Run:
         """A person cancels a run that is not acting just now. Raises NotFound, Conflict.
 
-        One that has acted and has something to put back first is only asked to end: it does so at once.
+        One that has acted and has something to put back first is only asked to end: it does so at once. ``found`` is
+        what became of the effect of a run that needs a person, which then ends as succeeded or failed.
         """
         ...
 

@@ -13,6 +13,7 @@ from remediator.cli._client import Client, server_options
 from remediator.cli._output import labels, limit_option, line, output_option, print_data, print_list, short
 from remediator.cli.pause import reason_option
 from remediator.problem import printable
+from remediator.run import Found
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATES = (
@@ -225,11 +226,16 @@ def retry(run_id: str, reason: str, url: str | None, token_file: str | None) -> 
 
 @run.command()
 @_answer_options
+@click.option(
+    "--found",
+    type=click.Choice([each.value for each in Found]),
+    help="What became of the effect of a run that needs_human, which then ends as succeeded or failed.",
+)
 @server_options
-def cancel(run_id: str, comment: str, url: str | None, token_file: str | None) -> None:
+def cancel(run_id: str, comment: str, found: str | None, url: str | None, token_file: str | None) -> None:
     """Cancel a run that has not begun to act, or close one that waits for a person."""
     client = Client(url, token_file)
     if run_id == "@latest":
         run_id = client.get("api", "v1", "runs", run_id)["id"]
-    after = client.post("api", "v1", "runs", run_id, "cancel", body={"comment": comment})
+    after = client.post("api", "v1", "runs", run_id, "cancel", body={"comment": comment, "found": found})
     click.echo(f"run {after['id']}: {after['state']}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from remediator.audit import Entry
 from remediator.errors import Conflict
-from remediator.run import NOT_STARTED, Kind, Run, State
+from remediator.run import NOT_STARTED, Found, Kind, Run, State
 from remediator.store import Approval, Pause
 
 
@@ -78,8 +78,10 @@ class Cancelled(NamedTuple):
     entry: Entry
 
 
-def cancelled(run: Run, acting: bool, actor: str, comment: str, now: float) -> Cancelled:
+def cancelled(run: Run, acting: bool, actor: str, comment: str, found: Found | None, now: float) -> Cancelled:
     """What cancelling does to ``run``; ``acting`` is whether a licence of it has no outcome yet. Raises Conflict."""
+    if found is not None:
+        return _settled(run, actor, comment, found, now)
     if run.state not in NOT_STARTED and run.state is not State.NEEDS_HUMAN:
         raise Conflict(f"run {run.id} is {run.state}; only queued, held and needs_human runs can be cancelled")
     if acting:
@@ -96,6 +98,20 @@ def cancelled(run: Run, acting: bool, actor: str, comment: str, now: float) -> C
     moved = run.move(State.CANCELLED, reason, message, now=now)
     detail: dict[str, object] = {"reason": reason, "message": message, "was": run.state.value}
     return Cancelled(moved, _by(run, "run.cancelled", actor, detail))
+
+
+def _settled(run: Run, actor: str, comment: str, found: Found, now: float) -> Cancelled:
+    """What it means that a person found out what became of the effect. Raises Conflict."""
+    if run.state is not State.NEEDS_HUMAN:
+        raise Conflict(f"run {run.id} is {run.state}; what happened is only asked of a run that needs_human")
+    if not comment:
+        raise Conflict("write a comment that says where it was seen; it is kept in the audit")
+    to = State.SUCCEEDED if found is Found.HAPPENED else State.FAILED
+    what = "it happened" if found is Found.HAPPENED else "it did not happen"
+    reason, message = f"found_{found.value}", f"{actor} found that {what}: {comment}"
+    moved = run.move(to, reason, message, now=now)
+    detail: dict[str, object] = {"reason": reason, "message": message, "was": run.state.value, "found": found.value}
+    return Cancelled(moved, _by(run, f"run.{to.value}", actor, detail))
 
 
 def hastened(run: Run, actor: str, comment: str, now: float) -> Cancelled:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from remediator.action import canonical_json
 from remediator.audit import Entry
 from remediator.errors import NotFound
-from remediator.run import Run
+from remediator.run import Found, Run
 from remediator.store import Approval, Pause
 from remediator.stores import _people
 from remediator.stores._postgres_database import Name
@@ -93,11 +93,11 @@ async def _settle(transaction: Transaction, approval: Approval, state: str) -> N
     await transaction.run("UPDATE approval SET state = $1 WHERE id = $2", state, approval.id)
 
 
-async def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+async def cancel(transaction: Transaction, run_id: str, actor: str, comment: str, found: Found | None) -> Run:
     """Cancel what has not begun to act, or close what waits for a person."""
     run = await _run(transaction, run_id)
     acting = await transaction.one("SELECT 1 FROM effect WHERE run_id = $1 AND state = 'intent'", run_id) is not None
-    moved, entry = _people.cancelled(run, acting, actor, comment, await transaction.now())
+    moved, entry = _people.cancelled(run, acting, actor, comment, found, await transaction.now())
     await transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = $1 AND state = 'pending'", run_id)
     transaction.record(entry)
     transaction.wakes = True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from remediator.action import canonical_json
 from remediator.audit import Entry
 from remediator.errors import NotFound
-from remediator.run import Run
+from remediator.run import Found, Run
 from remediator.store import Approval, Pause
 from remediator.stores import _people
 from remediator.stores._rows import APPROVAL, RUN, read_approval, read_run
@@ -81,11 +81,11 @@ def _settle(transaction: Transaction, approval: Approval, state: str) -> None:
     transaction.run("UPDATE approval SET state = ? WHERE id = ?", state, approval.id)
 
 
-def cancel(transaction: Transaction, run_id: str, actor: str, comment: str) -> Run:
+def cancel(transaction: Transaction, run_id: str, actor: str, comment: str, found: Found | None) -> Run:
     """Cancel what has not begun to act, or close what waits for a person."""
     run = _run(transaction, run_id)
     acting = transaction.one("SELECT 1 FROM effect WHERE run_id = ? AND state = 'intent'", run_id) is not None
-    moved, entry = _people.cancelled(run, acting, actor, comment, transaction.now)
+    moved, entry = _people.cancelled(run, acting, actor, comment, found, transaction.now)
     transaction.run("UPDATE approval SET state = 'cancelled' WHERE run_id = ? AND state = 'pending'", run_id)
     transaction.record(entry)
     end_run(transaction, moved)

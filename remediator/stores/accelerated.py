@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from remediator.arrival import Arrival, Receipt
 from remediator.facts import GuardState
 from remediator.metrics import Metrics
-from remediator.run import Run
+from remediator.run import Found, Run
 from remediator.store import Claim, Licence, LicenceRequest, Pause, Refusal, Store
 from remediator.stores import _redis_limits
 from remediator.stores._redis import RedisLink
@@ -170,9 +170,9 @@ class AcceleratedStore:
         self._woken()
         return run
 
-    async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
+    async def cancel(self, run_id: str, actor: str, comment: str, found: Found | None = None) -> Run:
         """A person cancels what has not begun; others may have waited for it. Raises NotFound, Conflict."""
-        run = await self._store.cancel(run_id, actor, comment)
+        run = await self._store.cancel(run_id, actor, comment, found)
         self._woken()
         return run
 

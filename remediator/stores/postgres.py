@@ -19,7 +19,7 @@ from remediator.guard import Limit
 from remediator.ids import Ids
 from remediator.incident import Incident
 from remediator.ledger import Transfer
-from remediator.run import Kind, Run, State
+from remediator.run import Found, Kind, Run, State
 from remediator.store import (
     Approval,
     Claim,
@@ -374,9 +374,9 @@ class PostgresStore:
         """A person's answer. Raises NotFound, Conflict."""
         return await self._write(lambda t: _postgres_people.vote(t, run_id, digest, actor, yes, comment))
 
-    async def cancel(self, run_id: str, actor: str, comment: str) -> Run:
-        """A person cancels what has not begun. Raises NotFound, Conflict."""
-        return await self._write(lambda t: _postgres_people.cancel(t, run_id, actor, comment))
+    async def cancel(self, run_id: str, actor: str, comment: str, found: Found | None = None) -> Run:
+        """A person cancels what has not begun, or says what became of an effect. Raises NotFound, Conflict."""
+        return await self._write(lambda t: _postgres_people.cancel(t, run_id, actor, comment, found))
 
     async def acknowledge(self, run_id: str, actor: str, comment: str) -> Run:
         """A person takes over; nobody else is called. Raises NotFound, Conflict."""

@@ -81,8 +81,8 @@ async def cancel_run(call: Call) -> web.Response:
     """Cancel a run that has not begun to act, or close one that waits for a person."""
     call.know()
     wish = await call.body(Cancel)
-    run = await call.service.store.cancel(call.path("id"), call.who.actor, wish.comment)
-    _log.info("cancelled", run=run.id, actor=call.who.actor)
+    run = await call.service.store.cancel(call.path("id"), call.who.actor, wish.comment, wish.found)
+    _log.info("cancelled", run=run.id, actor=call.who.actor, found=wish.found)
     return await _shown(call, run)
 
 

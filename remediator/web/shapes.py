@@ -14,7 +14,7 @@ from remediator.facts import GuardState
 from remediator.incident import Incident
 from remediator.redact import redact
 from remediator.rule import Mode, Rule
-from remediator.run import Kind, Run, State
+from remediator.run import Found, Kind, Run, State
 from remediator.store import Approval, EffectRow, Pause, Tally
 
 Text = Annotated[str, Field(max_length=2000)]
@@ -42,6 +42,10 @@ class Cancel(Request):
     """A wish to cancel a run that has not begun to act, or to close one that waits for a person."""
 
     comment: Text = Field(default="", description="Why; kept in the audit.")
+    found: Annotated[Found, Field(strict=False)] | None = Field(
+        default=None,
+        description="What became of the effect of a run that needs_human, which then ends so; needs a comment.",
+    )
 
 
 class Retry(Request):

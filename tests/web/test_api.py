@@ -164,6 +164,17 @@ async def test_rejecting_ends_the_run(site: Site) -> None:
     assert (await site.events())[-1] == "approval.rejected"
 
 
+async def test_what_happened_is_only_asked_of_a_run_that_needs_a_person(site: Site) -> None:
+    """A finding about any other run is 409 and changes nothing; a word that is none is refused by name."""
+    run_id = await _run(site)
+    wish = {"comment": "seen in its log", "found": "happened"}
+    status, problem = await site.post(f"/api/v1/runs/{run_id}/cancel", json=wish)
+    assert status == 409 and "needs_human" in problem["detail"]
+    status, problem = await site.post(f"/api/v1/runs/{run_id}/cancel", json={**wish, "found": "perhaps"})
+    assert status == 400 and "found" in str(problem)
+    assert (await site.get(f"/api/v1/runs/{run_id}"))[1]["state"] == "queued"
+
+
 async def test_a_run_that_has_not_begun_can_be_cancelled_once(site: Site) -> None:
     """Cancelling a queued run works, cancelling it again is 409, and an unknown run is 404."""
     run_id = await _run(site)

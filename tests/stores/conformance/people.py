@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from remediator.errors import Conflict, NotFound
-from remediator.run import State
+from remediator.run import Found, State
 from remediator.store import Approval, Pause
 from tests.stores.conformance.kit import CHANGE, T0, Bench, entry, outcome, ref
 
@@ -233,6 +233,26 @@ class People:
         approval = await bench.store.approval(held)
         assert approval is not None and approval.state == "cancelled"
         assert await bench.claim() == []
+
+    async def test_a_person_says_what_became_of_an_effect(self, bench: Bench) -> None:
+        """A run that needs a person ends as what was found, with who found it and where; no other run can end so."""
+        for rule, found, state in (("a", Found.HAPPENED, State.SUCCEEDED), ("b", Found.NOT_HAPPENED, State.FAILED)):
+            stuck = (await bench.moved((await bench.running(rule)).run, State.NEEDS_HUMAN)).id
+            with pytest.raises(Conflict, match="write a comment"):
+                await bench.store.cancel(stuck, "user:ann", "", found)
+            run = await bench.store.cancel(stuck, "user:ann", "seen in its log", found)
+            assert (run.state, run.reason) == (state, f"found_{found.value}")
+            assert "user:ann found that it " in run.message and run.message.endswith(": seen in its log")
+            record = [record for record in await bench.records() if record.run_id == stuck][-1]
+            assert (record.event, record.actor) == (f"run.{state.value}", "user:ann")
+            assert (await bench.store.counts()).states == {run.state.value: 1} or rule == "b"
+            with pytest.raises(Conflict, match="only asked of a run that needs_human"):
+                await bench.store.cancel(stuck, "user:ann", "again", found)
+        held = (await bench.asked(await bench.running("c"))).id
+        before = await bench.look(held)
+        with pytest.raises(Conflict, match="is held"):
+            await bench.store.cancel(held, "user:ann", "it did", Found.HAPPENED)
+        assert await bench.look(held) == before
 
     async def test_what_has_begun_cannot_be_cancelled(self, bench: Bench) -> None:
         """Running, verifying and ended runs say what they are instead, and so does one with an open effect."""
