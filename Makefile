@@ -25,7 +25,7 @@ demo: $(VENV)/.run ## Watch an alert become an action and be put right, on this 
 	@$(bin)/remediator demo $(ARGS)
 
 test: $(VENV)/.dev servers check ## Install what the tests need, then check and run all of them
-	$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(bin)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-kubernetes: $(VENV)/.dev ## The Kubernetes levers on a real cluster (KUBECONFIG=/path of an administrator)
 	@test -f "$(KUBECONFIG)" || { echo 'write KUBECONFIG=/path: docs/how-to/test-on-kubernetes.md' >&2; exit 1; }
