@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.servers import STOP_SECONDS, free_port, program
+from tests.servers import STOP_SECONDS, free_port, freeze, program
 
 PASSWORD = "for tests on loopback"
 _USER = "postgres"
@@ -121,8 +121,11 @@ class Postgres:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (self._process.pid, *map(int, children)):
-            with contextlib.suppress(ProcessLookupError):  # A session that has just ended.
-                os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # A session that has just ended.
+                if number is signal.SIGSTOP:
+                    freeze(pid)
+                else:
+                    os.kill(pid, number)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT is its fast shutdown, SIGQUIT its immediate one (a crash, as pg_ctl -m immediate)."""

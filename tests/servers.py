@@ -72,6 +72,26 @@ def program(*names: str) -> str:
     raise AssertionError(f'{" or ".join(names)} is not installed; "make test" installs what the tests need')
 
 
+def freeze(pid: int) -> None:
+    """Stop a process where it stands: SIGSTOP, and wait until each of its threads has noticed.
+
+    On a busy machine a thread goes on for a while, and answers what nobody should have answered.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + STOP_SECONDS
+    while any(_state(thread) not in "TtZX" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline, f"process {pid} does not stop"
+        time.sleep(0.001)
+
+
+def _state(thread: Path) -> str:
+    """The letter of a thread's state (proc(5)); one that has just ended is as good as stopped."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 @dataclass(kw_only=True)
 class Server:
     """A process that a test started and that answers on ``url``."""
@@ -104,8 +124,10 @@ class Server:
         return "(no log)"
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """Send ``sig`` to this process and to no other; returns at once."""
-        if self.running:
+        """Send ``sig`` to this process and to no other; returns at once, after SIGSTOP once it stands still."""
+        if self.running and sig is signal.SIGSTOP:
+            freeze(self.process.pid)
+        elif self.running:
             self.process.send_signal(sig)
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:

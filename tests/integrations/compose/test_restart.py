@@ -116,27 +116,29 @@ async def test_an_engine_that_hangs_ends_in_time() -> None:
     with it.project() as project:
         project.create("worker")
         target = project.target(timeout="3s")
-        change = await _diff(target)
-        running = await WORKER._running(target)
-        it.server.kill(signal.SIGSTOP)
         try:
-            started = time.monotonic()
-            with pytest.raises(TemporaryError, match="no answer in time"):
-                await _diff(target)
-            assert time.monotonic() - started < 5
-            started = time.monotonic()
-            with pytest.raises(Unanswered, match="no answer in time"):
-                await (await target.engine()).restart(running, 0, acting().check_deadline)
-            assert time.monotonic() - started < 5
+            change = await _diff(target)
+            running = await WORKER._running(target)
+            it.server.kill(signal.SIGSTOP)
+            try:
+                started = time.monotonic()
+                with pytest.raises(TemporaryError, match="no answer in time"):
+                    await _diff(target)
+                assert time.monotonic() - started < 5
+                started = time.monotonic()
+                with pytest.raises(Unanswered, match="no answer in time"):
+                    await (await target.engine()).restart(running, 0, acting().check_deadline)
+                assert time.monotonic() - started < 5
+            finally:
+                it.server.kill(signal.SIGCONT)
+            late = Happened.UNKNOWN
+            async with asyncio.timeout(30):
+                while late is not Happened.YES:  # The request is carried out late, by an engine that has to catch up.
+                    with contextlib.suppress(TemporaryError):
+                        late = await WORKER.reconcile(target, change, acting())
+                    await asyncio.sleep(0.05)
         finally:
-            it.server.kill(signal.SIGCONT)
-        late = Happened.UNKNOWN
-        async with asyncio.timeout(30):
-            while late is not Happened.YES:  # The request is carried out late, by an engine that has much to catch up.
-                with contextlib.suppress(TemporaryError):
-                    late = await WORKER.reconcile(target, change, acting())
-                await asyncio.sleep(0.05)
-        await target.close()
+            await target.close()
 
 
 async def test_an_engine_that_is_gone_did_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from remediator.action import Change, Effect, Happened
 from remediator.errors import PermanentError, TemporaryError
 from remediator.integrations._process import Interrupted
 from remediator.integrations.pm2.restart import Restart
+from tests import servers
 from tests.integrations.pm2.daemon import PM2, daemon
 from tests.integrations.sshd import SshServer
 from tests.integrations.support import acting
@@ -142,7 +143,7 @@ async def test_a_daemon_that_hangs_ends_in_time() -> None:
     it = daemon()
     with it.process() as name:
         action, target = Restart(process=name), it.target(timeout="1s")
-        os.kill(it.pid, signal.SIGSTOP)
+        servers.freeze(it.pid)
         started = time.monotonic()
         try:
             with pytest.raises(TemporaryError, match="gave no answer"):
