@@ -109,6 +109,7 @@ def test_the_first_rule_does_what_its_page_says(reader: Reader) -> None:
     reader.next(), reader.next()
     reader.wait("the rule acts", lambda: reader.get("/api/v1/rules/shop-queue")["mode"] == "auto")
     reader.next()
+    reader.wait("a remedy has its turn", lambda: bool((reader.get("/api/v1/runs/@latest") or {}).get("remedies")))
     assert "more workers" in reader.next()
     reader.wait("the second remedy acted", lambda: len(reader.get("/api/v1/changes")["items"]) == 1)
     assert (reader.lever("workers"), reader.lever("rate")) == (2, 1)
