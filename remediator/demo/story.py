@@ -148,6 +148,8 @@ class Story:
             if not runs:
                 return {}
             self._run_id = runs[0]["id"]
+            # Both may have come about since the last look at the alert, which is the cause.
+            await self._look_at_alert()
             self.say("remediator", f"accepted the delivery and opened run {self._run_id} of rule {RULE}")
         run: Mapping[str, Any] = await self._get(f"{self.stage.remediator}/api/v1/runs/{self._run_id}")
         self._tell_details(run)
