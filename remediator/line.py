@@ -235,16 +235,21 @@ class Line(Closing):
         Then it gets no way back of its own, which would later bring back what was only meant to help for a while. The
         earlier way back stays: it finds its work done, or does it, should this change be undone.
         """
-        step = self.step(ready.index)
-        if ready.step.lease is None or step["masked"]:
+        if ready.step.lease is None:
             return
         backs = await self.store.runs(kinds=(Kind.REVERT,), states=tuple(LIVE), limit=1000)
         known = [(back.progress["change"], back.locks[0]) for back in backs]
         here = (ready.step.target, ready.action.subject())
         same = [change for change, lock in known if (lock.target, lock.subject) == here]
         latest = max(same, key=lambda change: float(change["made_at"]), default=None)
-        if latest is not None and latest["made_by"] == ready.step.uses:
-            self.set_step(ready.index, returns=latest["change"]["before"] == ready.shown_change["after"])
+        returns = (
+            latest is not None
+            and latest["made_by"] == ready.step.uses
+            and latest["change"]["before"] == ready.shown_change["after"]
+            and not self.step(ready.index)["masked"]
+        )
+        # Said anew each time: while this waited for a person, the earlier way back may have ended.
+        self.set_step(ready.index, returns=returns)
 
     async def _licence(self, mode: Mode, ready: Ready, context: GuardContext) -> Licence:
         asked = any(isinstance(guard, ApprovalGuard) and not guard.excused(context) for _, guard in self.plan.guards)

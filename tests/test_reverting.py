@@ -188,6 +188,22 @@ async def test_what_puts_an_earlier_change_back_is_not_temporary(helped: bool) -
         assert len(h.effects) == (2 if helped else 4)
 
 
+async def test_whether_it_puts_something_back_is_asked_again_after_a_wait() -> None:
+    """While a person thinks, the earlier change is kept for good: the later one then is temporary after all."""
+    first = rules(f"steps: [{LEASED % ('lamp', 1, '1h')}]", name="one")
+    second = rules(f"steps: [{LEASED % ('lamp', 0, '30m')}]", name="two", mode="approve").replace("Alarm", "Other")
+    async with house(first + second.removeprefix("rules:\n")) as h:
+        await h.end(await h.fire())
+        (back,) = await changes(h)
+        run = await h.state(await h.fire("Other"), State.HELD)
+        await h.store.cancel(back.id, "user:ann", "it stays on")
+        await h.vote(run.id)
+        assert (await h.end(run.id)).state is State.SUCCEEDED
+        assert values(h) == {"lamp": 0}
+        await until(h, 1800 + 60)
+        assert values(h) == {"lamp": 1}
+
+
 async def test_changes_of_one_thing_go_back_in_reverse_order() -> None:
     """Two rules turned one thing one after the other: the second goes back first, or neither would find its value."""
     first = rules(f"steps: [{LEASED % ('lamp', 1, '20m')}]", name="one")
