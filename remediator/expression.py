@@ -94,6 +94,17 @@ class Expression:
         """Whether the answer depends on what probes see, so that old evidence is no answer."""
         return bool(_PROBES.search(self.source))
 
+    def reads(self, probes: Iterable[str]) -> frozenset[str]:
+        """Which of these probes it may read: those that it names, or all where it works a name out."""
+        found = set()
+        for token in _TOKEN.finditer(self.source):
+            if token["name"] == "probes":
+                field = token["field"] if token["field"] is not None else token["key"]
+                if field is None:
+                    return frozenset(probes)
+                found.add(field)
+        return frozenset(found) & frozenset(probes)
+
     @classmethod
     def compile(
         cls, source: str, names: Iterable[str], *, probes: Iterable[str] = (), steps: Iterable[str] = ()

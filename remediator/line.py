@@ -66,7 +66,7 @@ class Line(Closing):
             await self._tidy_up()
         await self._still_wanted()
         await self._not_too_old()
-        await self._probe(self.plan.rule)
+        await self._probe(self.plan.rule.probes)
         await self._conditions(self.plan)
         await self._remedies()
 
@@ -300,7 +300,7 @@ class Line(Closing):
         verify, until = self.trial.verify, self.trial.until
         if verify is None or until is None:
             raise RuntimeError("a run verifies by a remedy that has no verify")
-        await self._probe(self.plan.rule)
+        await self._probe(self.plan.rule.probes)
         state = dict(self.progress["verify"])
         now = self.now()
         gone, why = self._tell(until)
@@ -331,7 +331,7 @@ class Line(Closing):
 
     async def _so(self, index: int) -> tuple[bool, str]:
         """Whether what a step waits for is so, seen anew; and why not."""
-        await self._probe(self.plan.rule)
+        await self._probe(self.plan.rule.probes)
         return self._ask(self.plan.waits[index])
 
     # in order -------------------------------------------------------------------------------------------------------

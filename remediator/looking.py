@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from remediator.moves import Moves
 from remediator.planning import Plan, environment, make_probe, waves
 from remediator.probe import Evidence, ProbeContext
 from remediator.redact import redact
-from remediator.rule import ProbeCall, Rule
+from remediator.rule import ProbeCall
 from remediator.run import State
 
 _log = structlog.get_logger("remediator.engine")
@@ -25,16 +26,16 @@ _log = structlog.get_logger("remediator.engine")
 class Looking(Moves):
     """The room in which evidence is taken."""
 
-    async def _probe(self, rule: Rule) -> None:
-        if not rule.probes:
+    async def _probe(self, calls: Sequence[ProbeCall]) -> None:
+        if not calls:
             return
         # What was seen before is no answer for a probe that reads another one now.
         found: dict[str, Any] = {}
-        for wave in waves(rule.probes):
+        for wave in waves(calls):
             self.progress["evidence"] = found
             seen = await asyncio.gather(*(self._look_at(call) for call in wave))
             found = {**found, **{evidence.probe: evidence.as_json() for evidence in seen}}
-        self.progress["evidence"] = {call.id: found[call.id] for call in rule.probes}
+        self.progress["evidence"] = {call.id: found[call.id] for call in calls}
         crashpoint("engine.after_probes")
 
     async def _look_at(self, call: ProbeCall) -> Evidence:

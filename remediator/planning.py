@@ -198,13 +198,28 @@ def waves(calls: Sequence[ProbeCall]) -> Iterator[list[ProbeCall]]:
 
     A probe reads only probes that stand before it, so there is always a next one. Raises PlaceholderError.
     """
-    left = [(call, {str(found.keys[0]) for found in find(call.with_) if found.root == "probes"}) for call in calls]
+    left = [(call, _reads(call)) for call in calls]
     while left:
         waiting = {call.id for call, _ in left}
         # The first one never waits: what stands before it has looked already.
         now = [call for place, (call, reads) in enumerate(left) if not place or not reads & waiting]
         yield now
         left = [(call, reads) for call, reads in left if call not in now]
+
+
+def needed(calls: Sequence[ProbeCall], ids: Iterable[str]) -> list[ProbeCall]:
+    """The probes of these ids and those that they read, in the order of ``calls``. Raises PlaceholderError."""
+    wanted = set(ids)
+    found = []
+    for call in reversed(calls):
+        if call.id in wanted:
+            found.append(call)
+            wanted |= _reads(call)
+    return found[::-1]
+
+
+def _reads(call: ProbeCall) -> set[str]:
+    return {str(found.keys[0]) for found in find(call.with_) if found.root == "probes"}
 
 
 def _filled(value: dict[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from remediator.errors import Conflict
 from remediator.expression import LEASE, Expression
 from remediator.incident import Incident
 from remediator.moves import Moves, Over, Stop, Untidy
+from remediator.planning import needed
 from remediator.rule import Mode, Rule, Step
 from remediator.run import LIVE, Kind, Lock, Run, State
 from remediator.store import EffectRow
@@ -166,9 +167,11 @@ class Reverting(Closing):
         rule = await self._rule()
         if rule is None or rule.digest != self.run.rule_digest:
             return False, "the rule that the change was made by cannot be read any more"
-        condition = Expression.compile(until, LEASE, probes=[probe.id for probe in rule.probes])
+        ids = [probe.id for probe in rule.probes]
+        condition = Expression.compile(until, LEASE, probes=ids)
         self.incident, self.labels = latest, latest.common_labels
-        await self._probe(rule)
+        # For hours, every minute: only what it asks for.
+        await self._probe(needed(rule.probes, condition.reads(ids)))
         return self._ask(condition)
 
     async def _newest_first(self) -> None:

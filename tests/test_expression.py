@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.expression import CONDITION, IF, UNTIL, VARIABLES, Expression, ExpressionError
+from remediator.expression import CONDITION, IF, LEASE, UNTIL, VARIABLES, Expression, ExpressionError
 
 KNOWN: dict[str, Any] = {
     "labels": {"namespace": "production", "severity": "critical"},
@@ -188,3 +188,19 @@ def test_each_place_of_a_rule_sees_more_than_the_one_before() -> None:
     assert CONDITION < IF < UNTIL <= set(VARIABLES)
     assert "probes" not in CONDITION
     assert "steps" not in IF
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"),
+    [
+        ("alert.resolved", set()),
+        ("probes.a.n == 1 && alert.resolved", {"a"}),
+        ('probes["b"].n == 1 || probes.a.up', {"a", "b"}),
+        ("'probes.a' == labels.x", set()),
+        ("probes[labels.x].n == 1", {"a", "b", "c"}),
+        ("has(probes.c)", {"c"}),
+    ],
+)
+def test_it_says_which_probes_it_may_read(source: str, reads: set[str]) -> None:
+    """Names that are written out, and all where the name is worked out: never one too few."""
+    assert Expression.compile(source, LEASE, probes="abc").reads("abc") == reads

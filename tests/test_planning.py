@@ -7,7 +7,17 @@ import pytest
 from remediator.errors import InputError
 from remediator.guards.approval import Approval
 from remediator.incident import Incident, Member
-from remediator.planning import Plans, effective_mode, environment, locks, make_action, make_guard, make_plan, waves
+from remediator.planning import (
+    Plans,
+    effective_mode,
+    environment,
+    locks,
+    make_action,
+    make_guard,
+    make_plan,
+    needed,
+    waves,
+)
 from remediator.rule import Mode, ProbeCall, Rule
 from remediator.run import Lock
 from tests.engine_world import Kick, TestRegistry, place
@@ -104,6 +114,9 @@ def test_probes_look_after_those_that_they_read() -> None:
     calls = [call("a"), call("b", "a"), call("c"), call("d", "b", "c"), call("e", "a")]
     assert [[each.id for each in wave] for wave in waves(calls)] == [["a", "c"], ["b", "e"], ["d"]]
     assert [*waves([])] == []
+    assert [each.id for each in needed(calls, ["d"])] == ["a", "b", "c", "d"]
+    assert [each.id for each in needed(calls, ["e", "c"])] == ["a", "c", "e"]
+    assert needed(calls, []) == []
 
 
 def test_an_action_that_does_not_exist_is_an_input_error() -> None:

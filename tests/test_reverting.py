@@ -23,7 +23,9 @@ TRIED = rules(f"steps: [{LEASED % ('workers', 5, '30m')}]\nverify: {{until: aler
 
 PRIMARY = rules(
     """
-    probes: [{id: primary, uses: place.look, target: here, with: {thing: primary}}]
+    probes:
+      - {id: primary, uses: place.look, target: here, with: {thing: primary}}
+      - {id: other, uses: place.look, target: here, with: {thing: other}}
     steps:
       - {uses: place.turn, target: here, with: {thing: rpc, to: 2}, lease: {until: CONDITION, settle: 5m, at_most: 2h}}
     """.replace("CONDITION", "alert.resolved && probes.primary.n == 1")
@@ -240,6 +242,7 @@ async def test_it_stays_until_what_it_waits_for_has_held() -> None:
         kept = await h.store.run(back.id)
         assert (kept.reason, values(h)["rpc"]) == ("in_force", 2)
         assert "not so: alert.resolved && probes.primary.n == 1" in kept.message
+        assert [*kept.progress["evidence"]] == ["primary"], "nothing else is looked at again and again"
         values(h)["primary"] = 1
         await until(h, 1200 + 295)
         assert values(h)["rpc"] == 2

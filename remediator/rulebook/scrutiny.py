@@ -139,7 +139,7 @@ class Scrutiny:
             yield document.problem(path, "lease/place", message, hint="leave lease out")
         uses = step.get("uses")
         kind = self._registry.action(uses) if isinstance(uses, str) else None
-        if kind is not None and not self._returns(kind, step):
+        if kind is not None and not self._reversible(kind, step):
             message = f"nothing puts back what {uses} does here, so it cannot be temporary"
             yield document.problem(path, "lease/irreversible", message, hint="leave lease out, or use another action")
         yield from self._expression(document, (*path, "until"), lease.get("until"), LEASE, probes)
@@ -149,7 +149,7 @@ class Scrutiny:
             message = f"staying resolved for {lease['settle']} cannot happen within {lease['at_most']}"
             yield document.problem((*path, "settle"), "lease/settle", message, hint="make settle shorter than at_most")
 
-    def _returns(self, kind: type[Action[Any]], step: Mapping[str, Any]) -> bool:
+    def _reversible(self, kind: type[Action[Any]], step: Mapping[str, Any]) -> bool:
         """Whether a step has a way back; what is filled in later is asked then."""
         target = (self._targets or {}).get(str(step.get("target")))
         given = step.get("with", {})
