@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import yaml
+from aiohttp import web
 
 from remediator.app import Application, Options
 from remediator.audit import verify
@@ -26,6 +27,22 @@ PAYLOADS = servers.ROOT / "tests/payloads"
 TOKEN = "minting-admin-token-of-this-test"
 SECONDS = 40
 """How long a test waits for a state; the machine may be busy."""
+
+
+@asynccontextmanager
+async def served(answer: Callable[[web.Request], Awaitable[web.StreamResponse]], path: str = "/{tail:.*}") -> (
+    AsyncIterator[str]
+):
+    """A small service that gives this answer to whatever asks for ``path``; its address."""
+    app = web.Application()
+    app.router.add_route("*", path, answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port := servers.free_port()).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
 
 
 class Api:

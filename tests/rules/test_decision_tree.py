@@ -16,7 +16,7 @@ from aiohttp import web
 from tests import servers
 from tests.integrations.kubernetes.apiserver import ApiServer, api_server
 from tests.integrations.slack.workspace import workspace
-from tests.rules.site import RULES, Api, Minting, Site, example, minting_service, site
+from tests.rules.site import RULES, Api, Minting, Site, example, minting_service, served, site
 
 MINTING = RULES / "minting-service.yaml"
 
@@ -29,15 +29,8 @@ async def measured(ratio: float) -> AsyncIterator[str]:
         result = [{"metric": {}, "value": [0, str(ratio)]}]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
-    app = web.Application()
-    app.router.add_route("*", "/api/v1/query", query)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port := servers.free_port()).start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+    async with served(query, "/api/v1/query") as url:
+        yield url
 
 
 @asynccontextmanager

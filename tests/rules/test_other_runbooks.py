@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests import servers
 from tests.integrations.postgres import servers as postgres
 from tests.integrations.redis.servers import one_server
-from tests.rules.site import RULES, Site, site
+from tests.rules.site import RULES, Site, served, site
 from tests.rules.test_decision_tree import measured
 
 DONE = ("verifying", "failed", "denied", "needs_human", "succeeded")
@@ -27,15 +26,8 @@ async def answering(status: int) -> AsyncIterator[str]:
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({"ok": status < 400}, status=status)
 
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port := servers.free_port()).start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        await runner.cleanup()
+    async with served(answer) as url:
+        yield url
 
 
 def image(here: Site, name: str) -> str:

@@ -13,10 +13,9 @@ from typing import Any
 from aiohttp import web
 
 from remediator.run import Kind
-from tests import servers
 from tests.integrations.redis.servers import one_server
 from tests.integrations.solana.chain import Cluster, cluster
-from tests.rules.site import PAYLOADS, RULES, SECONDS, Site, site
+from tests.rules.site import PAYLOADS, RULES, SECONDS, Site, served, site
 
 SHORT = {
     "settle: 30m, at_most: 12h}": "every: 200ms, settle: 2s, at_most: 12h}",
@@ -207,20 +206,13 @@ async def test_where_the_service_is_told_by_its_api(tmp_path: Path) -> None:
             told.append((await request.json())["endpoint"])
         return web.json_response({"endpoint": told[-1]})
 
-    app = web.Application()
-    app.router.add_route("*", "/admin/rpc", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port := servers.free_port()).start()
-    api = {
-        "base_url": f"http://127.0.0.1:{port}",
-        "permit": {"actions": ["http.get", "http.post"], "paths": ["/admin/rpc"]},
-    }
+    permit = {"actions": ["http.get", "http.post"], "paths": ["/admin/rpc"]}
     way = """{uses: http.post, target: ticket-api, with: {path: /admin/rpc,
             json: {endpoint: '${{ probes.endpoint.value }}'},
             check: {path: /admin/rpc, json_path: endpoint, equals: '${{ probes.endpoint.value }}'},
             undo: {path: /admin/rpc, json: {endpoint: 'https://primary.example'}}}}"""
-    try:
+    async with served(answer, "/admin/rpc") as url:
+        api = {"base_url": url, "permit": permit}
         async with pool(tmp_path, OTHERWISE.replace("SET", way), ticket_api=api) as (here, chain, failing):
             chain.nodes[0].lag, chain.nodes[1].lag = 400, 20
             run = await here.until(await failing.fires(), "verifying", "failed", "denied")
@@ -228,5 +220,3 @@ async def test_where_the_service_is_told_by_its_api(tmp_path: Path) -> None:
             await failing.resolves()
             chain.nodes[0].lag = 0
             await eventually(lambda: told[1:] == ["https://third.example", "https://primary.example"])
-    finally:
-        await runner.cleanup()

@@ -7,16 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
-
-from remediator.clock import Duration
 from remediator.errors import ActionError, PermanentError
 from remediator.integrations._client import Unanswered
+from remediator.integrations.rpc._question import Question
 from remediator.integrations.rpc.target import PoolEndpoint, RpcTarget
 from remediator.probe import Probe, ProbeContext
 
 
-class Healthiest(Probe[RpcTarget]):
+class Healthiest(Question, Probe[RpcTarget]):
     """Asks every endpoint of the pool several times and chooses one, in favour of what is in use.
 
     An endpoint is well when it answered every time, shows the pool's genesis hash, and lags at most `max_lag` slots.
@@ -24,13 +22,6 @@ class Healthiest(Probe[RpcTarget]):
     """
 
     literal: ClassVar[frozenset[str]] = frozenset({"samples", "every", "max_lag"})
-
-    current: str | None = Field(
-        default=None, max_length=2000, description="Name or value of what is in use; the pool's first if absent."
-    )
-    samples: int = Field(default=3, ge=1, le=20, description="How often each endpoint is asked.")
-    every: Duration = Field(default=1.0, ge=0, le=30, description="How long to wait between two questions.")
-    max_lag: int = Field(default=50, ge=0, le=100_000, description="Slots that an endpoint may be behind.")
 
     def needs(self) -> Mapping[str, str]:
         """The pool must be permitted as a whole: what is chosen is not known before."""

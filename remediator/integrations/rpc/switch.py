@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from remediator.clock import Duration
 from remediator.composite import Composite, Written
 from remediator.errors import InputError
+from remediator.integrations.rpc._question import Question
 from remediator.rule import USES
 
 _SETTLED = "alert.resolved && probes.{id}.preferred.well"
@@ -25,7 +25,7 @@ class Setting(BaseModel):
     with_: dict[str, Any] = Field(alias="with", description="Its parameters, with `${{ probes.<id>.value }}`.")
 
 
-class Switch(Composite):
+class Switch(Question, Composite):
     """Asks every endpoint of the pool, and sets the one that is well where the service reads it, until the first is
     well again.
 
@@ -35,12 +35,6 @@ class Switch(Composite):
     literal: ClassVar[frozenset[str]] = frozenset({"set", "samples", "every", "max_lag"})
 
     set: Setting = Field(description="The step that tells the service: `uses`, `target`, `with`.")
-    current: str | None = Field(
-        default=None, max_length=2000, description="Name or value of what is in use; the pool's first if absent."
-    )
-    samples: int = Field(default=3, ge=1, le=20, description="How often each endpoint is asked.")
-    every: Duration = Field(default=1.0, ge=0, le=30, description="How long to wait between two questions.")
-    max_lag: int = Field(default=50, ge=0, le=100_000, description="Slots that an endpoint may be behind.")
 
     def write_out(self, step: Mapping[str, Any]) -> Written:
         """The probe and the step, with a lease that waits for the first endpoint. Raises InputError."""
