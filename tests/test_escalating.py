@@ -367,6 +367,21 @@ async def test_a_temporary_change_that_cannot_go_back_calls_people() -> None:
         assert (page.state, page.reason) == (State.HELD, "escalating")
 
 
+async def test_the_end_of_the_alert_is_no_way_back() -> None:
+    """At the deadline, while the alert fires, it cannot go back: people are called also after the alert has ended."""
+    turn = "steps: [{uses: place.turn, target: here, with: {thing: workers, to: 5}, lease: {settle: 5m, at_most: 1h}}]"
+    rules = RULE.replace("steps: [{uses: place.put, target: here, with: {thing: workers, to: 5}}]", turn)
+    rules = rules.replace("    verify: {until: alert.resolved, within: 10m}\n", "")
+    async with called(rules=rules) as h:
+        assert (await h.end(await h.fire(severity="critical"))).state is State.SUCCEEDED
+        h.places["here"].outside.faults.append("denied")
+        await asyncio.sleep(HOUR + MINUTE)
+        assert [who for _, who in said()] == ["oncall"]
+        await h.resolve(severity="critical")
+        await asyncio.sleep(20 * MINUTE)
+        assert [who for _, who in said()] == ["oncall", "lead"]
+
+
 async def test_observe_mode_and_cancelled_runs_call_nobody() -> None:
     """Who only looks needs nobody; who was cancelled by a person has one."""
     async with called(mode="observe") as h:

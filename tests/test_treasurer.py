@@ -44,6 +44,7 @@ async def test_books_that_differ_stop_the_treasury() -> None:
         assert [each.match for each in books] == [False, False, True]
     (pause,) = await store.pauses()
     assert (pause.scope, pause.until, pause.actor) == ("target:robbed", None, "remediator")
+    assert " between chain and ledger: " in pause.reason and pause.reason.startswith("1 payment differs")
     events = [record.event async for record in store.audit_stream()]
     assert events == ["money.mismatch", "pause.engaged"]
     value = metrics.registry.get_sample_value

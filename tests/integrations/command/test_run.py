@@ -313,6 +313,7 @@ async def test_undo_is_the_operators_command_with_the_same_values(tmp_path: Path
     assert action.inverse(change) == Run(command="resume", parameters={"q": "mint"})
     resume = Run(command="resume", parameters={"q": "mint"})
     assert resume.inverse(await resume.diff(target, acting())) is None
+    assert (action.reversible(target), resume.reversible(target)) == (True, False)
 
 
 async def test_nothing_is_started_after_the_licence_ran_out(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ async def test_what_is_in_use_stays_while_it_is_well(pool: tuple[Cluster, RpcTar
     it.nodes[0].lag = 20
     seen = await _seen(target)
     assert (seen["name"], seen["value"], seen["switch"], seen["well"]) == ("node0", "rpc-0", False, 3)
+    assert (seen["preferred"]["name"], seen["preferred"]["well"]) == ("node0", True)
     seen = await _seen(target, current="rpc-2")
     assert (seen["name"], seen["current"], seen["switch"]) == ("node2", "node2", False)
     assert "secret" not in str(seen)
@@ -72,6 +73,7 @@ async def test_what_is_not_well_is_left(pool: tuple[Cluster, RpcTarget], trouble
     assert seen["switch"]
     assert seen["name"] in ("node1", "node2")
     assert not seen["endpoints"][0]["well"]
+    assert (seen["preferred"]["name"], seen["preferred"]["well"]) == ("node0", False)
 
 
 async def test_an_endpoint_that_runs_ahead_on_another_cluster_makes_nobody_look_old(
